@@ -1,0 +1,166 @@
+// Package tocsin holds the words: the small values that cross from one room of the program to another.
+//
+// A word carries data and nothing else; it has no methods beyond String and validation, and it imports only the
+// standard library. Every other package may import this one, this one imports none (docs/design/0001-the-house.md).
+package tocsin
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Position says where a line stands in its source, so that a decision can be recognised when the line is read again.
+//
+// For a file, File is the identity of the file (it survives a rename) and Offset the byte at which the line begins.
+// For a journal, File identifies the journal and Offset is the sequence number of the entry.
+// The zero Position belongs to a line that cannot be read a second time (standard input, syslog sockets).
+type Position struct {
+	File   uint64
+	Offset int64
+}
+
+// Line is one line of a log that somebody is blamed for.
+type Line struct {
+	Source string // as written in the configuration: "file:/var/log/auth.log", "journal:_SYSTEMD_UNIT=ssh.service"
+	Pos    Position
+	At     time.Time // the time the line claims
+	Text   string    // without its line end; hostile: escape it before it reaches a terminal
+}
+
+// Failure is an attempt that failed, as a filter read it from a line.
+type Failure struct {
+	Filter  string
+	ID      string       // the text that the filter found and that would be banned
+	Prefix  netip.Prefix // a single address (/32 or /128); zero if ID is no address
+	User    string       // the user name that was tried, "" if the line names none
+	At      time.Time
+	Line    Line
+	Context []Line  // earlier lines of the same session that belong to the evidence, oldest first
+	Fields  []Field // the other named groups of the filter, in the order of the pattern
+}
+
+// Field is one more named part of a line, such as the port or the method.
+type Field struct{ Name, Value string }
+
+// Login is a success: somebody authenticated, or their session ended.
+type Login struct {
+	Source string
+	Addr   netip.Addr
+	Port   uint16 // the peer's port, 0 if the line does not tell; with Addr it names the session
+	User   string
+	At     time.Time
+	Opened bool // true: a session began; false: it ended
+}
+
+// Verdict is what happens to the packets of somebody banned.
+type Verdict uint8
+
+// The verdicts. Drop is silence; Reject answers with a reset or an ICMP error.
+const (
+	Drop Verdict = iota
+	Reject
+)
+
+// Action is what a decision does.
+type Action uint8
+
+// The actions.
+const (
+	Ban Action = iota
+	Unban
+)
+
+// Origin is who took a decision.
+type Origin uint8
+
+// The origins.
+const (
+	ByJail Origin = iota
+	ByOperator
+	ByFleet
+	ByList
+)
+
+// Proto is the transport protocol that a decision about ports covers.
+type Proto uint8
+
+// The protocols. A decision without ports covers every protocol whatever its Proto.
+const (
+	TCP Proto = iota
+	UDP
+)
+
+// Decision is a ban or the lifting of one. Bans are keyed by (Jail, ID): lifting one jail's ban leaves another's.
+type Decision struct {
+	Jail     string
+	ID       string       // what is banned, as found; the text of Prefix where it is an address
+	Prefix   netip.Prefix // masked; zero if ID is no address
+	Verdict  Verdict
+	Ports    []uint16 // sorted, without doubles; empty: all ports and protocols
+	Proto    Proto
+	Action   Action
+	Origin   Origin
+	Reason   string    // one sentence for people, or what the operator gave
+	By       string    // who, for ByOperator: "root", "marie (sudo)"; "" otherwise
+	At       time.Time // log time for ByJail
+	Until    time.Time // zero: without end
+	Failures int       // how many failures led to it; 0 if none
+	Evidence []Evidence
+	Trigger  Line // the line that completed the evidence, without Text; zero for other origins
+}
+
+// Evidence is a line that a decision rests on.
+type Evidence struct {
+	Line
+	User string
+}
+
+// Duration is how long the ban lasts; ok is false if it has no end.
+func (d *Decision) Duration() (dur time.Duration, ok bool) {
+	if d.Until.IsZero() {
+		return 0, false
+	}
+	return d.Until.Sub(d.At), true
+}
+
+// InForce says whether the ban still holds at now.
+func (d *Decision) InForce(now time.Time) bool {
+	return d.Action == Ban && (d.Until.IsZero() || now.Before(d.Until))
+}
+
+func (v Verdict) String() string { return word("verdict", int(v), "drop", "reject") }
+func (a Action) String() string  { return word("action", int(a), "ban", "unban") }
+func (o Origin) String() string  { return word("origin", int(o), "jail", "operator", "fleet", "list") }
+func (p Proto) String() string   { return word("proto", int(p), "tcp", "udp") }
+
+func word(kind string, i int, names ...string) string {
+	if i >= len(names) {
+		return fmt.Sprintf("%s(%d)", kind, i)
+	}
+	return names[i]
+}
+
+// PortsString writes a set of ports as people write it: "22,2200", or "all" for the empty set.
+func PortsString(ports []uint16) string {
+	if len(ports) == 0 {
+		return "all"
+	}
+	var b strings.Builder
+	for i, p := range ports {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.Itoa(int(p)))
+	}
+	return b.String()
+}
+
+// SortPorts brings a set of ports into the form that Decision asks for. It changes its argument.
+func SortPorts(ports []uint16) []uint16 {
+	slices.Sort(ports)
+	return slices.Compact(ports)
+}
