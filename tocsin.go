@@ -23,6 +23,16 @@ type Position struct {
 	Offset int64
 }
 
+// Record is one line as a source hands it over. It is a view: Text lies in the read buffer and is valid only during the
+// call that passes the record on. What must outlive the call becomes a Line.
+type Record struct {
+	Source string
+	Pos    Position
+	At     time.Time // zero: the text carries its own date
+	Text   []byte    // without its line end; at most 16 KiB
+	Seen   bool      // handled before a restart; read again only to rebuild what was counted
+}
+
 // Line is one line of a log that somebody is blamed for.
 type Line struct {
 	Source string // as written in the configuration: "file:/var/log/auth.log", "journal:_SYSTEMD_UNIT=ssh.service"
