@@ -1,0 +1,161 @@
+package fail2ban
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// options are the keys of one section, lower-cased as ConfigParser does, with what stands behind them.
+type options map[string]value
+
+// file is one parsed file: its sections in the order of the text, and [DEFAULT] apart.
+type file struct {
+	name     string
+	order    []string
+	sections map[string]options
+	defaults options
+}
+
+// parseINI reads one file in the dialect of Python's ConfigParser as fail2ban sets it up:
+//
+//   - keys end at the first "=" or ":", and are lower-cased; a value may be empty, a missing "=" is a mistake;
+//   - a line indented deeper than its key continues the value; blank lines inside a value belong to it;
+//   - "#" and ";" begin a comment at the start of a line, only " ;" does so behind a value;
+//   - a section or a key given twice in one file is a mistake.
+//
+// All mistakes of the file are told; the returned file then holds what could be read.
+func parseINI(name, text string) (*file, []*Error) {
+	p := iniParser{file: file{name: name, sections: map[string]options{}, defaults: options{}}}
+	if len(text) > maxFileSize {
+		p.fail(1, fmt.Sprintf("the file has %d bytes, more than %d", len(text), maxFileSize), "")
+		return &p.file, p.errs
+	}
+	n := 0
+	for l := range strings.Lines(text) {
+		n++
+		p.line(n, strings.TrimRight(l, "\r\n"))
+	}
+	p.endValue()
+	return &p.file, p.errs
+}
+
+// iniParser holds the state between two lines of a file.
+type iniParser struct {
+	file
+	errs    []*Error
+	section string
+	cur     options         // nil before the first section, or inside one that was refused
+	seen    map[string]bool // keys of this section in this file
+	key     string          // the key whose value may go on; "" if none
+	indent  int             // of that key
+}
+
+func (p *iniParser) fail(n int, msg, hint string) {
+	p.errs = append(p.errs, &Error{Pos: Pos{p.name, n}, Msg: msg, Hint: hint})
+}
+
+func (p *iniParser) line(n int, raw string) {
+	if !utf8.ValidString(raw) {
+		p.fail(n, "the line is not UTF-8", "save the file as UTF-8, or write the bytes as \\xNN in the expression")
+		return
+	}
+	text, commented := cutComment(raw)
+	if text == "" {
+		switch {
+		case !commented && p.key != "": // a blank line inside a value belongs to it
+			p.cur[p.key] = append(p.cur[p.key], line{"", Pos{p.name, n}})
+		case !commented:
+			p.indent = math.MaxInt
+		}
+		return
+	}
+	indent := strings.IndexFunc(raw, func(r rune) bool { return !unicode.IsSpace(r) })
+	if p.key != "" && indent > p.indent {
+		p.cur[p.key] = append(p.cur[p.key], line{text, Pos{p.name, n}})
+		return
+	}
+	p.endValue()
+	p.indent = indent
+	if end := strings.LastIndexByte(text, ']'); text[0] == '[' && end > 1 {
+		p.header(n, text[1:end])
+		return
+	}
+	p.option(n, text)
+}
+
+// endValue drops the blank lines behind a value.
+func (p *iniParser) endValue() {
+	if p.key == "" {
+		return
+	}
+	v := p.cur[p.key]
+	for len(v) > 1 && v[len(v)-1].text == "" {
+		v = v[:len(v)-1]
+	}
+	p.cur[p.key], p.key = v, ""
+}
+
+func (p *iniParser) header(n int, name string) {
+	p.section, p.seen = name, map[string]bool{}
+	if name == "DEFAULT" {
+		p.cur = p.defaults
+		for k := range p.defaults {
+			p.seen[k] = true
+		}
+		return
+	}
+	if _, ok := p.sections[name]; ok {
+		p.fail(n, fmt.Sprintf("section [%s] stands twice in this file", name), "put its keys together under one header")
+		p.cur = p.sections[name]
+		for k := range p.cur {
+			p.seen[k] = true
+		}
+		return
+	}
+	p.cur = options{}
+	p.sections[name] = p.cur
+	p.order = append(p.order, name)
+}
+
+func (p *iniParser) option(n int, text string) {
+	i := strings.IndexAny(text, "=:")
+	switch {
+	case p.cur == nil:
+		p.fail(n, fmt.Sprintf("%.40q stands before the first section", text), "begin with a header such as [Definition]")
+		return
+	case i < 0:
+		p.fail(n, fmt.Sprintf("%.40q is neither a header nor key = value", text), "indent a line that continues a value")
+		return
+	}
+	key := strings.ToLower(strings.TrimSpace(text[:i]))
+	if key == "" {
+		p.fail(n, fmt.Sprintf("%.40q has no key before %q", text, text[i]), "")
+		return
+	}
+	if p.seen[key] {
+		p.fail(n, fmt.Sprintf("option %q stands twice in section [%s]", key, p.section),
+			"keep one of them; to override a shipped value, write it in a .local file")
+	}
+	p.seen[key] = true
+	p.cur[key] = value{{strings.TrimSpace(text[i+1:]), Pos{p.name, n}}}
+	p.key = key
+}
+
+// cutComment strips a comment and the blanks around what is left; commented says whether there was one.
+func cutComment(raw string) (text string, commented bool) {
+	text = strings.TrimSpace(raw)
+	if text == "" || text[0] == '#' || text[0] == ';' {
+		return "", text != ""
+	}
+	space := true
+	for i, r := range raw {
+		if r == ';' && space {
+			return strings.TrimSpace(raw[:i]), true
+		}
+		space = unicode.IsSpace(r)
+	}
+	return text, false
+}

@@ -1,0 +1,77 @@
+package fail2ban
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// ParseSpec reads what stands behind "filter =" in a jail: name[option=value, option="v, v"][option='v'].
+//
+// A value in quotes may hold commas and brackets; blanks around a value are dropped; the last of several values for
+// one option wins. A name without brackets has no options, and the map is then empty, never nil.
+func ParseSpec(s string) (name string, opts map[string]string, err error) {
+	opts = map[string]string{}
+	i := strings.IndexByte(s, '[')
+	if i < 0 {
+		if strings.TrimSpace(s) == "" {
+			return "", nil, fmt.Errorf("the name is empty")
+		}
+		return strings.TrimRightFunc(s, unicode.IsSpace), opts, nil
+	}
+	name, rest := s[:i], strings.TrimRightFunc(s[i+1:], unicode.IsSpace)
+	if name == "" || !strings.HasSuffix(rest, "]") {
+		return "", nil, fmt.Errorf("%q: unexpected syntax, write name[option=value, option=\"v, v\"]", s)
+	}
+	for rest = rest[:len(rest)-1]; ; {
+		rest = strings.TrimLeftFunc(rest, unicode.IsSpace)
+		if strings.TrimSpace(strings.TrimPrefix(rest, ",")) == "" {
+			return name, opts, nil
+		}
+		key, value, after, ok := cutOption(rest)
+		if !ok {
+			return "", nil, fmt.Errorf("%q: expected option=value at %.40q", s, rest)
+		}
+		opts[key], rest = strings.TrimSpace(value), after
+	}
+}
+
+// cutOption reads key=value and the comma or "][" behind it.
+func cutOption(s string) (key, value, rest string, ok bool) {
+	key, s, ok = strings.Cut(s, "=")
+	if !ok || key == "" || strings.ContainsFunc(key, func(r rune) bool { return !isWord(r) && r != '-' && r != '.' }) {
+		return "", "", "", false
+	}
+	if s != "" && (s[0] == '"' || s[0] == '\'') {
+		if end := strings.IndexByte(s[1:], s[0]); end >= 0 {
+			if rest, ok := cutSeparator(s[end+2:]); ok {
+				return key, s[1 : end+1], rest, true
+			}
+		}
+	}
+	end := strings.IndexAny(s, ",]")
+	if end < 0 {
+		end = len(s)
+	}
+	rest, ok = cutSeparator(s[end:])
+	return key, s[:end], rest, ok
+}
+
+// cutSeparator drops the "," or "][" at the start of s. At the end of s, or before a last newline, none is needed.
+func cutSeparator(s string) (rest string, ok bool) {
+	if s == "" || s == "\n" {
+		return "", true
+	}
+	if s[0] == ',' {
+		return s[1:], true
+	}
+	if s[0] == ']' {
+		if rest = strings.TrimLeftFunc(s[1:], unicode.IsSpace); strings.HasPrefix(rest, "[") {
+			return rest[1:], true
+		}
+	}
+	return "", false
+}
+
+// isWord says whether r is a word character of Python's \w.
+func isWord(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsNumber(r) }

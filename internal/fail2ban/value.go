@@ -1,0 +1,61 @@
+package fail2ban
+
+import "strings"
+
+// line is one line of a value and the place where it was written.
+type line struct {
+	text string
+	pos  Pos
+}
+
+// value is what stands behind "key =": at least one line, the first possibly empty.
+type value []line
+
+// literal makes a value of text that comes from no file.
+func literal(text, from string) value {
+	var v value
+	for t := range strings.SplitSeq(text, "\n") {
+		v = append(v, line{t, Pos{File: from}})
+	}
+	return v
+}
+
+func (v value) String() string {
+	if len(v) == 1 {
+		return v[0].text
+	}
+	var b strings.Builder
+	for i, l := range v {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(l.text)
+	}
+	return b.String()
+}
+
+func (v value) size() int {
+	n := len(v) - 1
+	for _, l := range v {
+		n += len(l.text)
+	}
+	return n
+}
+
+// splice puts repl in the place of l.text[from:to]. If that is the whole line, repl's lines keep their own places,
+// otherwise they take the place of l.
+func splice(l line, from, to int, repl value) value {
+	if from == 0 && to == len(l.text) {
+		return repl
+	}
+	if len(repl) == 1 {
+		return value{{l.text[:from] + repl[0].text + l.text[to:], l.pos}}
+	}
+	out := make(value, len(repl))
+	for i, r := range repl {
+		out[i] = line{r.text, l.pos}
+	}
+	out[0].text = l.text[:from] + out[0].text
+	out[len(out)-1].text += l.text[to:]
+	return out
+}
