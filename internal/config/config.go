@@ -1,0 +1,160 @@
+// Package config reads tocsin.toml into plain values, each with the place where it stands.
+//
+// It owns the names of the keys, their defaults, their units and their bounds: one table, keys.go, from which the check,
+// the defaults and the manual come. It does not know what the values do: whether a filter exists or a journal match makes
+// sense is found out by the rooms they belong to, and the daemon reports their answer with the place from [Jail.Pos].
+//
+// The one thing to know: reading is strict, and every mistake of a file is reported at once, so [Parse] goes on after the
+// first one and returns [Errors].
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"time"
+
+	"tocsin"
+)
+
+// Bounds of a configuration file. A larger one is refused, not cut.
+const (
+	maxFile    = 1 << 20 // bytes
+	maxJails   = 500
+	maxAllow   = 10_000 // entries of one allow list
+	maxSources = 100    // sources of one jail
+	maxPorts   = 256    // ports of one jail
+)
+
+// Forever is the duration of a ban without end, written "forever". No other duration comes near it.
+const Forever time.Duration = 1<<63 - 1
+
+// Config is a whole tocsin.toml. Keys that the file does not name have their defaults.
+type Config struct {
+	File      string // as given to Load or Parse; "" if there is no file
+	State     string // folder for what must survive
+	Socket    string // unix socket of the guard
+	Listen    string // "HOST:PORT" of the pages; "" if switched off
+	Guard     Guard
+	Jails     []Jail // in the order of the file; never empty: a file without a jail has the default one
+	Retention Retention
+
+	where map[string]Pos
+}
+
+// Guard holds the settings that cover every jail.
+type Guard struct {
+	Observe bool           // decide and show, touch no firewall
+	Allow   []netip.Prefix // never banned; masked
+}
+
+// Retention says how long what was seen is kept.
+type Retention struct {
+	Evidence, Bans, Logins time.Duration
+}
+
+// Jail is one [[jail]]: which lines are read, what counts, and what happens then.
+type Jail struct {
+	Name    string
+	Filter  string   // with its options, as in "sshd[mode=aggressive]"
+	Sources []string // as written: "file:/var/log/auth.log"; empty: to be found on the machine ("auto")
+	Ports   Ports
+	Enabled bool
+	Verdict tocsin.Verdict
+
+	MaxRetry int           // failures that lead to a ban
+	FindTime time.Duration // within this time
+
+	BanTime   time.Duration // Forever: without end
+	BanFactor float64       // each ban remembered multiplies the next one by this
+	BanMax    time.Duration // no ban grows beyond; Forever: no limit
+	BanMemory time.Duration // how long an ended ban still counts for BanFactor
+
+	IPv6Prefix  int           // IPv6 failures are counted and banned by this prefix length
+	KnownFactor int           // addresses that logged in within KnownFor may fail this many times as often
+	KnownFor    time.Duration // 0: nobody is known
+
+	SubnetBans   int           // this many banned addresses of one /24 or /48 ban it; 0: off
+	SubnetWithin time.Duration // within this time
+
+	Allow        []netip.Prefix // never banned by this jail; masked
+	MaxAddresses int            // addresses remembered at once; the oldest falls out
+	Timezone     string         // IANA name for dates without a zone; "": the machine's
+
+	where map[string]Pos
+}
+
+// Ports is what a ban covers: where the service listens (Auto), everything (All), or List, sorted and without doubles.
+type Ports struct {
+	Auto, All bool
+	List      []uint16
+}
+
+// Pos is where the file sets key: "state", "guard.allow", "retention.bans". A key that the file leaves at its default has
+// the zero position with the file's name.
+func (c *Config) Pos(key string) Pos {
+	if p, ok := c.where[key]; ok {
+		return p
+	}
+	return Pos{File: c.File}
+}
+
+// Pos is where the file sets key of this jail: "filter", "sources", or one entry of a list: "sources[1]", counted from 0.
+// For a key that is left at its default it is where the jail begins, for the default jail the zero position.
+func (j *Jail) Pos(key string) Pos {
+	if p, ok := j.where[key]; ok {
+		return p
+	}
+	return j.where[""]
+}
+
+// Default is the configuration of a machine without a file: one jail for sshd that finds its ports and sources itself.
+func Default() *Config {
+	c, err := Parse("", nil)
+	if err != nil {
+		panic("BUG: the default configuration is not valid: " + err.Error())
+	}
+	return c
+}
+
+// Load reads the file at path. Mistakes in it are [Errors]; a file that cannot be opened or read keeps its cause, so that
+// errors.Is(err, fs.ErrNotExist) tells whether there is one.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open configuration: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse reads data, the text of a configuration file called name. The error is nil or [Errors] with every mistake, in the
+// order of the file.
+func Parse(name string, data []byte) (*Config, error) {
+	r := newReader(name, data)
+	if len(data) > maxFile {
+		r.fail(-1, "split it, or look whether it is the right file", "the file is larger than 1 MiB")
+		return nil, r.errs
+	}
+	r.document()
+	r.finish()
+	if len(r.errs) > 0 {
+		return nil, r.mistakes()
+	}
+	return r.config, nil
+}
+
+// asError returns what a check found as a mistake at pos.
+func asError(pos Pos, err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return &Error{Pos: pos, Msg: e.Msg, Hint: e.Hint}
+	}
+	return &Error{Pos: pos, Msg: err.Error()}
+}

@@ -1,0 +1,119 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// Key is one setting of tocsin.toml: what the manual says about it and what the reader does with it.
+type Key struct {
+	Table   string // "" for the top of the file, "guard", "jail", "retention"
+	Name    string
+	Default string // as it would be written; "" if Missing says what happens without it
+	Example string // where there is no Default
+	Missing string // what happens without it, where there is no Default
+	Doc     string // one or two sentences for the manual: meaning, unit, bounds
+
+	set setter
+}
+
+const year = 365 * 24 * time.Hour
+
+// keys is every setting, in the order of the manual. Names are fixed: scripts rely on them.
+var keys = []Key{
+	{Table: "", Name: "state", Default: `"/var/lib/tocsin"`, Doc: "Folder for what must survive: bans, evidence, logins, how far logs were read.",
+		set: texts(func(t target) *string { return &t.config.State }, checkPath)},
+	{Table: "", Name: "socket", Default: `"/run/tocsin/guard.sock"`, Doc: "Unix socket on which the guard answers the commands. At most 107 bytes.",
+		set: texts(func(t target) *string { return &t.config.Socket }, checkSocket)},
+	{Table: "", Name: "listen", Default: `"127.0.0.1:8044"`, Doc: `Where the watch process serves pages and api; "" switches it off. The guard itself listens on no network.`,
+		set: texts(func(t target) *string { return &t.config.Listen }, checkListen)},
+
+	{Table: "guard", Name: "observe", Default: "false", Doc: "Watch, decide and show, but touch no firewall.",
+		set: booleans(func(t target) *bool { return &t.config.Guard.Observe })},
+	{Table: "guard", Name: "allow", Default: "[]", Doc: "Addresses and prefixes that no jail bans. Loopback, the machine's own addresses, its gateway and resolvers are never banned anyway.",
+		set: prefixes(func(t target) *[]netip.Prefix { return &t.config.Guard.Allow })},
+
+	{Table: "jail", Name: "name", Example: `"sshd"`, Missing: "a mistake", Doc: "Bans are kept by this name; each jail has its own.",
+		set: texts(func(t target) *string { return &t.jail.Name }, checkName)},
+	{Table: "jail", Name: "enabled", Default: "true", Doc: "false: the jail is checked, but reads nothing.",
+		set: booleans(func(t target) *bool { return &t.jail.Enabled })},
+	{Table: "jail", Name: "filter", Example: `"sshd"`, Missing: "the jail's name", Doc: `What a failure looks like in the log, with options as in "sshd[mode=aggressive]".`,
+		set: texts(func(t target) *string { return &t.jail.Filter }, checkFilter)},
+	{Table: "jail", Name: "sources", Default: `"auto"`, Doc: `Where the lines come from: "file:PATH" (globs are followed), "journal:FIELD=VALUE", "syslog:udp://ADDRESS:PORT". "auto": where sshd logs on this machine.`,
+		set: setSources},
+	{Table: "jail", Name: "ports", Default: `"auto"`, Doc: `The TCP ports that a ban covers. "auto": where sshd listens; "all": every port and protocol.`,
+		set: setPorts},
+	{Table: "jail", Name: "verdict", Default: `"drop"`, Doc: `What happens to the packets of somebody banned: "drop" is silence, "reject" answers that nobody is there.`,
+		set: setVerdict},
+	{Table: "jail", Name: "maxretry", Default: "5", Doc: "As many failures within findtime lead to a ban. 1 to 10000.",
+		set: wholes(func(t target) *int { return &t.jail.MaxRetry }, 1, 10_000)},
+	{Table: "jail", Name: "findtime", Default: `"10m"`, Doc: "How long a failure counts. The window is exact and slides in the time of the log.",
+		set: durations(func(t target) *time.Duration { return &t.jail.FindTime }, year, plain)},
+	{Table: "jail", Name: "bantime", Default: `"15m"`, Doc: `How long the first ban lasts; "forever" has no end.`,
+		set: durations(func(t target) *time.Duration { return &t.jail.BanTime }, maxDuration, orForever)},
+	{Table: "jail", Name: "bantime_factor", Default: "1.0", Doc: "Each ban remembered multiplies the next one by this: 2.0 doubles, 1.0 keeps bans as long as the first. 1 to 100.",
+		set: floats(func(t target) *float64 { return &t.jail.BanFactor }, 1, 100)},
+	{Table: "jail", Name: "bantime_max", Default: `"5w"`, Doc: "No ban grows beyond this. Without it a longer bantime raises it.",
+		set: durations(func(t target) *time.Duration { return &t.jail.BanMax }, maxDuration, orForever)},
+	{Table: "jail", Name: "bantime_memory", Default: `"30d"`, Doc: "How long an ended ban still counts for bantime_factor. At most as long as bans are kept.",
+		set: durations(func(t target) *time.Duration { return &t.jail.BanMemory }, maxDuration, plain)},
+	{Table: "jail", Name: "ipv6_prefix", Default: "64", Doc: "IPv6 failures are counted and banned by this prefix length, for one customer usually has a whole /64. 32 to 128.",
+		set: wholes(func(t target) *int { return &t.jail.IPv6Prefix }, 32, 128)},
+	{Table: "jail", Name: "known_factor", Default: "3", Doc: "An address that logged in within known_for may fail this many times as often. 1: no patience. 1 to 100.",
+		set: wholes(func(t target) *int { return &t.jail.KnownFactor }, 1, 100)},
+	{Table: "jail", Name: "known_for", Default: `"30d"`, Doc: `How long a login makes an address known; "0s" knows nobody. At most as long as logins are kept.`,
+		set: durations(func(t target) *time.Duration { return &t.jail.KnownFor }, maxDuration, orZero)},
+	{Table: "jail", Name: "subnet_bans", Default: "0", Doc: "As many banned addresses of one /24 (IPv4) or /48 (IPv6) within subnet_within ban it whole. 0: off. At most 10000.",
+		set: wholes(func(t target) *int { return &t.jail.SubnetBans }, 0, 10_000)},
+	{Table: "jail", Name: "subnet_within", Default: `"1d"`, Doc: "How long a ban counts for subnet_bans.",
+		set: durations(func(t target) *time.Duration { return &t.jail.SubnetWithin }, year, plain)},
+	{Table: "jail", Name: "allow", Default: "[]", Doc: "Addresses and prefixes that this jail does not ban.",
+		set: prefixes(func(t target) *[]netip.Prefix { return &t.jail.Allow })},
+	{Table: "jail", Name: "max_addresses", Default: "100000", Doc: "Addresses remembered at once; the oldest falls out and is counted. About 100 bytes each. 100 to 10000000.",
+		set: wholes(func(t target) *int { return &t.jail.MaxAddresses }, 100, 10_000_000)},
+	{Table: "jail", Name: "timezone", Default: `""`, Doc: `Time zone of dates that name none, like "Europe/Paris"; "": the machine's.`,
+		set: texts(func(t target) *string { return &t.jail.Timezone }, checkTimezone)},
+
+	{Table: "retention", Name: "evidence", Default: `"90d"`, Doc: "How long the lines that led to a ban are kept.",
+		set: durations(func(t target) *time.Duration { return &t.config.Retention.Evidence }, maxDuration, plain)},
+	{Table: "retention", Name: "bans", Default: `"365d"`, Doc: "How long an ended ban is kept.",
+		set: durations(func(t target) *time.Duration { return &t.config.Retention.Bans }, maxDuration, plain)},
+	{Table: "retention", Name: "logins", Default: `"90d"`, Doc: "How long it is kept from where people logged in.",
+		set: durations(func(t target) *time.Duration { return &t.config.Retention.Logins }, maxDuration, plain)},
+}
+
+// Keys lists every setting in the order of the manual.
+func Keys() []Key { return slices.Clone(keys) }
+
+// find is the key of a table by its name, nil if there is none.
+func find(table, name string) *Key {
+	for i := range keys {
+		if keys[i].Table == table && keys[i].Name == name {
+			return &keys[i]
+		}
+	}
+	return nil
+}
+
+// defaults gives every field of a table the value that the manual says.
+func (r *reader) defaults(table string, t target) {
+	for i := range keys {
+		key := &keys[i]
+		if key.Table != table || key.Default == "" {
+			continue
+		}
+		own := &reader{config: &Config{}, data: []byte(key.Name + " = " + key.Default), lines: []int{0}}
+		var p unstable.Parser
+		p.Reset(own.data)
+		if p.NextExpression() {
+			key.set(&assignment{own, t, key}, own.value(p.Expression(), 0, 0))
+		}
+		if p.Error() != nil || len(own.errs) > 0 {
+			panic("BUG: the default of " + strings.TrimPrefix(table+"."+key.Name, ".") + " is not valid")
+		}
+	}
+}

@@ -1,0 +1,342 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+	"sort"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// maxSyntaxErrors bounds how often reading begins again behind a syntax error. Each time costs at most one pass over the
+// rest of the file.
+const maxSyntaxErrors = 20
+
+// reader turns a document into a Config. It goes on after each mistake.
+type reader struct {
+	config  *Config
+	data    []byte
+	lines   []int // where each line begins
+	errs    Errors
+	singles map[string]*section // the tables that stand once: "", "guard", "retention"
+	jails   []*section
+	current *section // the table that the next keys belong to; nil: one we do not know, whose keys are passed over
+}
+
+// section is a table of the document on its way into the Config.
+type section struct {
+	table  string // as in Key.Table
+	at     int    // where it begins
+	target target
+	seen   map[string]int // the keys it has, with their places
+	named  bool           // its [header] was met, so that a second one is a mistake
+}
+
+func newReader(name string, data []byte) *reader {
+	r := &reader{
+		config: &Config{File: name, where: map[string]Pos{}},
+		data:   data,
+		lines:  []int{0},
+	}
+	for i, c := range data {
+		if c == '\n' {
+			r.lines = append(r.lines, i+1)
+		}
+	}
+	whole := target{config: r.config}
+	r.singles = map[string]*section{}
+	for _, table := range []string{"", "guard", "retention"} {
+		r.singles[table] = &section{table: table, target: whole, seen: map[string]int{}}
+		r.defaults(table, whole)
+	}
+	r.current = r.singles[""]
+	return r
+}
+
+// pos is the place of the byte at offset; -1 is the file as a whole.
+func (r *reader) pos(offset int) Pos {
+	p := Pos{File: r.config.File}
+	if offset < 0 {
+		return p
+	}
+	line := sort.SearchInts(r.lines, offset+1) - 1
+	p.Line = line + 1
+	p.Col = utf8.RuneCount(r.data[r.lines[line]:offset]) + 1
+	return p
+}
+
+// fail notes a mistake at offset.
+func (r *reader) fail(offset int, hint, format string, args ...any) {
+	r.errs = append(r.errs, &Error{Pos: r.pos(offset), Msg: fmt.Sprintf(format, args...), Hint: hint})
+}
+
+// document reads every expression of the document. Behind a syntax error it begins again at the next line that looks like
+// a key or a table, so that the mistakes further down are told too.
+func (r *reader) document() {
+	var p unstable.Parser
+	base := 0
+	if bytes.HasPrefix(r.data, []byte("\ufeff")) {
+		base = len("\ufeff") // a mark that some editors put before UTF-8
+	}
+	for range maxSyntaxErrors {
+		p.Reset(r.data[base:])
+		for p.NextExpression() {
+			r.expression(p.Expression(), base)
+		}
+		if p.Error() == nil {
+			return
+		}
+		base = r.syntax(p.Error(), base)
+		if base < 0 {
+			return
+		}
+	}
+}
+
+func (r *reader) expression(n *unstable.Node, base int) {
+	switch n.Kind {
+	case unstable.Table, unstable.ArrayTable:
+		path, at := keyPath(n.Key(), base)
+		r.header(path, at, n.Kind == unstable.ArrayTable)
+	case unstable.KeyValue:
+		path, at := keyPath(n.Key(), base)
+		r.assign(r.current, path, at, r.value(n, base, 0))
+	}
+}
+
+// header begins the table of a [path], or [[path]] if array.
+func (r *reader) header(path []string, at int, array bool) {
+	name := strings.Join(path, ".")
+	switch {
+	case len(path) == 1 && name == "jail":
+		if !array {
+			r.fail(at, "write [[jail]], with two brackets: there may be several", "[jail] is not a list of jails")
+		}
+		r.current = r.newJail(at)
+	case len(path) == 1 && name != "" && r.singles[name] != nil:
+		if array {
+			r.fail(at, fmt.Sprintf("write [%s], with one bracket: there is one", name), "[[%s]] is not a list", name)
+		}
+		r.current = r.single(name, at)
+	default:
+		r.current = nil
+		r.fail(at, "the tables are [guard], [[jail]] and [retention]", "unknown table [%s]", clip(name))
+	}
+}
+
+// single begins the table called name, which may have a header once.
+func (r *reader) single(name string, at int) *section {
+	s := r.singles[name]
+	if s.named || len(s.seen) > 0 {
+		r.fail(at, "put all its keys together", "[%s] stands twice, first in line %d", name, r.pos(s.at).Line)
+	} else {
+		s.at = at
+	}
+	s.named = true
+	return s
+}
+
+// newJail begins another jail; nil if there are too many, which is told once.
+func (r *reader) newJail(at int) *section {
+	if len(r.jails) == maxJails {
+		r.fail(at, "", "more than %d jails", maxJails)
+	}
+	j := &Jail{where: map[string]Pos{"": r.pos(at)}}
+	s := &section{table: "jail", at: at, target: target{config: r.config, jail: j}, seen: map[string]int{}}
+	r.jails = append(r.jails, s)
+	if len(r.jails) > maxJails {
+		r.jails = r.jails[:maxJails+1]
+		return nil
+	}
+	r.defaults("jail", s.target)
+	return s
+}
+
+// assign gives the key at path, as seen from section s, its value.
+func (r *reader) assign(s *section, path []string, at int, v value) {
+	if s == nil {
+		return
+	}
+	if s.table == "" && (path[0] == "jail" || path[0] != "" && r.singles[path[0]] != nil) {
+		r.inline(path, at, v)
+		return
+	}
+	name := strings.Join(path, ".")
+	key := find(s.table, name)
+	if key == nil || len(path) > 1 {
+		r.fail(at, suggest(s.table, name), "unknown key %q", clip(name))
+		return
+	}
+	if first, ok := s.seen[name]; ok {
+		r.fail(at, "keep one of them", "%s stands twice, first in line %d", name, r.pos(first).Line)
+		return
+	}
+	s.seen[name] = at
+	s.target.mark(key, r.pos(at))
+	key.set(&assignment{r, s.target, key}, v)
+}
+
+// inline reads tables that are written as values: guard.observe = true, guard = { observe = true }, jail = [{ ... }].
+func (r *reader) inline(path []string, at int, v value) {
+	table := path[0]
+	switch {
+	case table != "jail" && len(path) > 1:
+		s := r.singles[table]
+		if len(s.seen) == 0 && !s.named {
+			s.at = at
+		}
+		r.assign(s, path[1:], at, v)
+	case table != "jail" && v.kind == inlineTable:
+		r.fields(r.single(table, at), v)
+	case table == "jail" && len(path) == 1 && v.kind == list:
+		for _, item := range v.items {
+			if item.kind != inlineTable {
+				r.fail(item.at, "write each jail under its own [[jail]]", "a jail is a table, not %s", item.kind)
+				continue
+			}
+			r.fields(r.newJail(item.at), item)
+		}
+	default:
+		r.fail(at, "write its keys "+place(table), "%s is a table, not %s", table, v.kind)
+	}
+}
+
+func (r *reader) fields(s *section, v value) {
+	for _, f := range v.fields {
+		r.assign(s, f.path, f.at, f.value)
+	}
+}
+
+// syntax notes what the TOML parser stumbled over and answers where to begin again, or -1.
+func (r *reader) syntax(err error, base int) int {
+	at := base
+	var pe *unstable.ParserError
+	if errors.As(err, &pe) {
+		// A highlight is a piece of the document, and cutting a slice keeps its capacity: the difference is the offset.
+		if o := cap(r.data) - cap(pe.Highlight); base <= o && o <= len(r.data) {
+			at = o
+		}
+	}
+	start, end := r.lineAround(at)
+	line := r.data[start:end]
+	r.fail(at, syntaxHint(line), "not TOML: %v", err)
+
+	if m := assignmentLine.FindSubmatch(line); m != nil && r.current != nil {
+		r.current.seen[string(m[1])] = start // so that nobody complains that it is missing
+	} else if strings.HasPrefix(strings.TrimSpace(string(line)), "[") && start >= base {
+		r.current = nil // a header that cannot be read: its keys belong to nothing
+	}
+	if end == len(r.data) {
+		return -1
+	}
+	next := expressionLine.FindIndex(r.data[end:])
+	if next == nil {
+		return -1
+	}
+	return end + next[0] + 1
+}
+
+// lineAround is where the line of the byte at offset begins and ends; its line end is not part of it.
+func (r *reader) lineAround(offset int) (start, end int) {
+	line := sort.SearchInts(r.lines, offset+1) - 1
+	start, end = r.lines[line], len(r.data)
+	if line+1 < len(r.lines) {
+		end = r.lines[line+1] - 1
+	}
+	return start, end
+}
+
+var (
+	assignmentLine = regexp.MustCompile(`^[ \t]*([A-Za-z0-9_-]+)[ \t]*=[ \t]*(.*?)\s*$`)
+	expressionLine = regexp.MustCompile(`\n[ \t]*(?:[A-Za-z0-9_.-]+[ \t]*=|\[\[?[ \t]*[A-Za-z])`)
+	bareWord       = regexp.MustCompile(`^[^\s"'\[\]{},#=]+$`)
+)
+
+// syntaxHint guesses what was meant by a line that is not TOML.
+func syntaxHint(line []byte) string {
+	m := assignmentLine.FindSubmatch(line)
+	switch {
+	case m == nil:
+		return ""
+	case len(m[2]) == 0:
+		return fmt.Sprintf("write a value, or drop the line: then %s has its default", m[1])
+	case bareWord.Match(m[2]):
+		return fmt.Sprintf("text stands between quotes: %s = %q", m[1], clip(string(m[2])))
+	case strings.Count(string(m[2]), `"`)%2 == 1:
+		return "a quote is missing"
+	}
+	return ""
+}
+
+// keyPath is a dotted key and where it begins.
+func keyPath(it unstable.Iterator, base int) (path []string, at int) {
+	for it.Next() {
+		if len(path) == 0 {
+			at = base + int(it.Node().Raw.Offset)
+		}
+		path = append(path, string(it.Node().Data))
+	}
+	return path, at
+}
+
+// finish does what needs a whole jail or a whole file.
+func (r *reader) finish() {
+	if len(r.jails) == 0 {
+		s := r.newJail(-1)
+		s.seen["name"] = -1
+		s.target.jail.Name = "sshd"
+	}
+	first := map[string]*section{}
+	for _, s := range r.jails[:min(len(r.jails), maxJails)] {
+		r.checkName(s, first)
+		r.checkTimes(s)
+		if j := s.target.jail; j.Filter == "" {
+			j.Filter = j.Name
+		}
+		r.config.Jails = append(r.config.Jails, *s.target.jail)
+	}
+}
+
+// checkName wants a name that no jail before has; first collects them.
+func (r *reader) checkName(s *section, first map[string]*section) {
+	at, ok := s.seen["name"]
+	if !ok {
+		r.fail(s.at, `write it like name = "sshd"`, "jail without a name")
+		return
+	}
+	name := s.target.jail.Name
+	if before := first[name]; before != nil && name != "" {
+		r.fail(at, "bans are kept by the name of their jail: give it another one",
+			"a second jail %q, the first is in line %d", name, r.pos(before.seen["name"]).Line)
+		return
+	}
+	first[name] = s
+}
+
+// checkTimes compares the times of a jail with each other and with how long things are kept. A default that does not fit
+// what the file says follows it; only what the file says itself can be a mistake.
+func (r *reader) checkTimes(s *section) {
+	j, kept := s.target.jail, r.config.Retention
+	if at, ok := s.seen["bantime_max"]; !ok {
+		j.BanMax = max(j.BanMax, j.BanTime)
+	} else if j.BanMax < j.BanTime {
+		r.fail(at, "no ban may be longer than bantime_max",
+			"bantime_max %q is shorter than bantime %q", FormatDuration(j.BanMax), FormatDuration(j.BanTime))
+	}
+	if at, ok := s.seen["bantime_memory"]; !ok {
+		j.BanMemory = min(j.BanMemory, kept.Bans)
+	} else if j.BanMemory > kept.Bans {
+		r.fail(at, fmt.Sprintf("keep them longer: bans = %q under [retention]", FormatDuration(j.BanMemory)),
+			"bantime_memory %q is longer than bans are kept, %q", FormatDuration(j.BanMemory), FormatDuration(kept.Bans))
+	}
+	if at, ok := s.seen["known_for"]; !ok {
+		j.KnownFor = min(j.KnownFor, kept.Logins)
+	} else if j.KnownFor > kept.Logins {
+		r.fail(at, fmt.Sprintf("keep them longer: logins = %q under [retention]", FormatDuration(j.KnownFor)),
+			"known_for %q is longer than logins are kept, %q", FormatDuration(j.KnownFor), FormatDuration(kept.Logins))
+	}
+}
