@@ -1,0 +1,101 @@
+#!/bin/sh
+# Installs the Debian packages that the tests need, and nothing else.
+#
+#   scripts/setup.sh           what `make test` needs
+#   scripts/setup.sh bench     also the programs that `make bench` measures against
+#
+# It asks nothing, starts no service, does not let the services it installs start at the next boot, and is done at once
+# when everything is there. Where it can do nothing (not root, no apt-get) it says so and succeeds: each test that needs
+# a missing program skips and names it.
+set -eu
+
+say() { echo "setup: $*" >&2; }
+
+# A package is wanted when its program is missing: program:package, one for each line.
+wanted='
+gcc:gcc
+ssh:openssh-client
+sshd:openssh-server
+sshpass:sshpass
+rsyslogd:rsyslog
+nft:nftables
+ip:iproute2
+logrotate:logrotate
+python3:python3
+ps:procps
+mkfs.ext4:e2fsprogs
+fsfreeze:util-linux
+make:make
+'
+case "${1-}" in
+'') ;;
+bench) wanted="$wanted
+fail2ban-regex:fail2ban
+sshguard:sshguard
+" ;;
+*)
+	say "unknown argument $1; the only one is bench"
+	exit 64
+	;;
+esac
+
+PATH=$PATH:/usr/sbin:/sbin
+missing=
+for pair in $wanted; do
+	command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
+done
+# Headers have no program: cgo, which -race needs, is told by the file.
+[ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null 2>&1; then
+	say "no apt-get here; missing:$missing; the tests that need them will skip"
+	exit 0
+fi
+if [ "$(id -u)" != 0 ]; then
+	say "not root; missing:$missing; the tests that need them will skip"
+	exit 0
+fi
+
+# policy-rc.d is Debian's way to say "install, do not start". One that stands there already is put back afterwards.
+policy=/usr/sbin/policy-rc.d
+kept=$policy.before-tocsin-setup
+restore() {
+	if [ -e "$kept" ]; then
+		mv -f "$kept" "$policy"
+	elif grep -qs 'tocsin setup' "$policy"; then
+		rm -f "$policy"
+	fi
+}
+restore # what a killed run left
+trap restore EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+[ ! -e "$policy" ] || mv "$policy" "$kept"
+printf '#!/bin/sh\n# tocsin setup: installed for tests, not to be started\nexit 101\n' >"$policy"
+chmod 755 "$policy"
+
+export DEBIAN_FRONTEND=noninteractive
+fetch() {
+	# shellcheck disable=SC2086 # a list of names
+	apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 \
+		-o Dpkg::Options::=--force-confold $missing >/dev/null
+}
+
+say "installing$missing"
+# The lists of a fresh machine are empty or old: they are fetched only if the first try fails.
+if ! fetch 2>/dev/null; then
+	apt-get update -qq -o DPkg::Lock::Timeout=300
+	fetch
+fi
+
+# A service that came for the tests must not guard, listen or log after the next boot.
+if command -v systemctl >/dev/null 2>&1; then
+	for pair in openssh-server:ssh.service rsyslog:rsyslog.service fail2ban:fail2ban.service sshguard:sshguard.service; do
+		case " $missing " in
+		*" ${pair%%:*} "*) systemctl disable "${pair#*:}" >/dev/null 2>&1 || true ;;
+		esac
+	done
+fi
+say "done"
