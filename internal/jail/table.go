@@ -1,0 +1,253 @@
+package jail
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"net/netip"
+)
+
+// key is whom failures are counted for, in 128 bits: an IPv6 prefix as it is, an IPv4 address as ::ffff:a.b.c.d, an id
+// that is no address as a hash in 00ff::/16, which lies in the part of the address space that no sender has
+// (https://www.rfc-editor.org/rfc/rfc4291#section-2.4).
+type key struct{ hi, lo uint64 }
+
+// block is a key and how many of its 128 leading bits count; an IPv4 /24 is 120 here.
+type block struct {
+	key
+	bits uint8
+}
+
+func addrKey(a netip.Addr) key {
+	b := a.As16()
+	return key{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}
+
+func prefixBlock(p netip.Prefix) block {
+	a, bits := p.Addr(), p.Bits()
+	if a.Is4() {
+		bits += 96
+	}
+	return block{addrKey(a).mask(bits), uint8(bits)}
+}
+
+// mask keeps the leading bits of k.
+func (k key) mask(bits int) key {
+	if bits >= 64 {
+		return key{k.hi, k.lo &^ (^uint64(0) >> (bits - 64))} // a shift by 64 gives 0 in Go
+	}
+	return key{k.hi &^ (^uint64(0) >> bits), 0}
+}
+
+func (b block) contains(k key) bool { return k.mask(int(b.bits)) == b.key }
+
+// node is one failure. The nodes of an address form a list, newest first.
+type node struct {
+	at   int64  // Unix microseconds, log time
+	ref  uint64 // its line in lines
+	user uint32 // seeded hash of the user name; 0 if the line names none
+	next uint32 // the next older failure, 0 at the end
+}
+
+// entry is one address with failures. All entries form a list by arrival of their last failure.
+type entry struct {
+	key     key
+	touched int64  // the log's newest time when the last failure arrived
+	newer   uint32 // towards the entry that was touched last
+	older   uint32 // towards the entry that was touched longest ago; links the free entries too
+	failure uint32 // the newest failure
+	n       uint32 // how many failures
+}
+
+// table maps keys to entries, by open addressing with linear probing. Nothing in it is a pointer, so the garbage
+// collector does not look inside: 40 bytes an address, 24 a failure, 11 to 22 a slot. Index 0 of entries and nodes is
+// never used, so that 0 can mean none.
+type table struct {
+	seed      maphash.Seed // addresses are chosen by strangers, who must not be able to choose their slots
+	slots     []uint64     // upper half: upper half of the hash; lower half: index of the entry, 0 if the slot is empty
+	entries   []entry
+	nodes     []node
+	freeEntry uint32
+	freeNode  uint32
+	last      uint32 // touched last
+	first     uint32 // touched longest ago
+	used      int    // entries in use
+	failures  int    // nodes in use
+}
+
+const minSlots = 64
+
+func newTable(seed maphash.Seed) table {
+	return table{seed: seed, slots: make([]uint64, minSlots), entries: make([]entry, 1), nodes: make([]node, 1)}
+}
+
+// slot gives the home of a hash: its upper bits, which the slot keeps, so that growing needs no second hashing.
+func (t *table) home(tag uint32) int { return int(tag) & (len(t.slots) - 1) }
+
+func (t *table) tag(k key) uint32 { return uint32(maphash.Comparable(t.seed, k) >> 32) }
+
+// find returns the entry of k, 0 if there is none.
+func (t *table) find(k key) uint32 {
+	tag := t.tag(k)
+	for i := t.home(tag); ; i = (i + 1) & (len(t.slots) - 1) {
+		s := t.slots[i]
+		if uint32(s) == 0 {
+			return 0
+		}
+		if uint32(s>>32) == tag && t.entries[uint32(s)].key == k {
+			return uint32(s)
+		}
+	}
+}
+
+// add makes an entry for k, which must not have one.
+func (t *table) add(k key, touched int64) uint32 {
+	if 4*(t.used+1) > 3*len(t.slots) {
+		t.grow()
+	}
+	e := t.freeEntry
+	if e == 0 {
+		e = uint32(len(t.entries))
+		t.entries = append(t.entries, entry{})
+	} else {
+		t.freeEntry = t.entries[e].older
+	}
+	t.entries[e] = entry{key: k}
+	t.used++
+	t.place(uint64(t.tag(k))<<32 | uint64(e))
+	t.link(e, touched)
+	return e
+}
+
+func (t *table) place(slot uint64) {
+	i := t.home(uint32(slot >> 32))
+	for uint32(t.slots[i]) != 0 {
+		i = (i + 1) & (len(t.slots) - 1)
+	}
+	t.slots[i] = slot
+}
+
+func (t *table) grow() {
+	old := t.slots
+	t.slots = make([]uint64, 2*len(old))
+	for _, s := range old {
+		if uint32(s) != 0 {
+			t.place(s)
+		}
+	}
+}
+
+// remove forgets an entry and its failures.
+func (t *table) remove(e uint32) {
+	t.vacate(e)
+	t.unlink(e)
+	t.cut(e, 0)
+	t.entries[e] = entry{older: t.freeEntry}
+	t.freeEntry = e
+	t.used--
+}
+
+// vacate empties the slot of e and moves later slots of the run back, so that no probe ends too early.
+func (t *table) vacate(e uint32) {
+	wrap := len(t.slots) - 1
+	hole := t.home(t.tag(t.entries[e].key))
+	for uint32(t.slots[hole]) != e {
+		hole = (hole + 1) & wrap
+	}
+	for i := (hole + 1) & wrap; uint32(t.slots[i]) != 0; i = (i + 1) & wrap {
+		home := t.home(uint32(t.slots[i] >> 32))
+		if (i-home)&wrap >= (i-hole)&wrap { // the hole lies between its home and where it stands
+			t.slots[hole] = t.slots[i]
+			hole = i
+		}
+	}
+	t.slots[hole] = 0
+}
+
+// touch notes that a failure of e arrived.
+func (t *table) touch(e uint32, touched int64) {
+	if t.last == e {
+		t.entries[e].touched = touched
+		return
+	}
+	t.unlink(e)
+	t.link(e, touched)
+}
+
+func (t *table) link(e uint32, touched int64) {
+	x := &t.entries[e]
+	x.touched, x.newer, x.older = touched, 0, t.last
+	if t.last != 0 {
+		t.entries[t.last].newer = e
+	} else {
+		t.first = e
+	}
+	t.last = e
+}
+
+func (t *table) unlink(e uint32) {
+	x := &t.entries[e]
+	if x.newer != 0 {
+		t.entries[x.newer].older = x.older
+	} else {
+		t.last = x.older
+	}
+	if x.older != 0 {
+		t.entries[x.older].newer = x.newer
+	} else {
+		t.first = x.newer
+	}
+}
+
+// insert adds a failure to e at its place in time; of two at the same time the one that arrived later counts as newer.
+func (t *table) insert(e uint32, f node) {
+	n := t.freeNode
+	if n == 0 {
+		n = uint32(len(t.nodes))
+		t.nodes = append(t.nodes, node{})
+	} else {
+		t.freeNode = t.nodes[n].next
+	}
+	at := &t.entries[e].failure
+	for *at != 0 && t.nodes[*at].at > f.at {
+		at = &t.nodes[*at].next
+	}
+	f.next = *at
+	*at = n
+	t.nodes[n] = f
+	t.entries[e].n++
+	t.failures++
+}
+
+// cut forgets the failures of e behind node n, all of them if n is 0.
+func (t *table) cut(e, n uint32) {
+	rest := &t.entries[e].failure
+	if n != 0 {
+		rest = &t.nodes[n].next
+	}
+	for m := *rest; m != 0; {
+		m = t.release(e, m)
+	}
+	*rest = 0
+}
+
+// filter forgets the failures of e that keep does not want.
+func (t *table) filter(e uint32, keep func(node) bool) {
+	at := &t.entries[e].failure
+	for *at != 0 {
+		if keep(t.nodes[*at]) {
+			at = &t.nodes[*at].next
+		} else {
+			*at = t.release(e, *at)
+		}
+	}
+}
+
+// release gives a node back and returns the one behind it.
+func (t *table) release(e, n uint32) (next uint32) {
+	next = t.nodes[n].next
+	t.nodes[n] = node{next: t.freeNode}
+	t.freeNode = n
+	t.entries[e].n--
+	t.failures--
+	return next
+}
