@@ -14,10 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Protected is a prefix that is never banned, and why: "loopback", "own address of eth0", "gateway", "resolver".
+// Protected is a prefix that is never banned, and the reason: "loopback", "own address of eth0", "gateway", "resolver".
 type Protected struct {
 	Prefix netip.Prefix
-	Why    string
+	Reason string
 }
 
 // Protect lists every prefix that no jail may ban on this machine, without doubles; of several reasons the first holds.
@@ -31,10 +31,10 @@ func (m *machine) protect() ([]Protected, error) {
 		{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
 		{netip.MustParsePrefix("::1/128"), "loopback"},
 	}
-	add := func(a netip.Addr, why string) {
+	add := func(a netip.Addr, reason string) {
 		p := netip.PrefixFrom(a, a.BitLen())
 		if !slices.ContainsFunc(all, func(q Protected) bool { return q.Prefix.Overlaps(p) }) {
-			all = append(all, Protected{p, why})
+			all = append(all, Protected{p, reason})
 		}
 	}
 	own, err1 := interfaceAddrs()

@@ -24,7 +24,9 @@ const defaultSSHPort = 22
 //
 // There is always an answer: if nothing is found it is 22. The error is that of ctx, or says that the kernel did not list
 // its sockets; then the ports are there, unconfirmed.
-func SSHPorts(ctx context.Context) (ports []uint16, how []string, err error) { return this().sshPorts(ctx) }
+func SSHPorts(ctx context.Context) (ports []uint16, how []string, err error) {
+	return this().sshPorts(ctx)
+}
 
 // claim is a port that something says sshd has.
 type claim struct {

@@ -28,9 +28,7 @@ func Watch(ctx context.Context, changed func()) error {
 		return fmt.Errorf("watch addresses: %w", err)
 	}
 	defer c.Close()
-	// A deadline in the past wakes the reader. The loop below may set a later one right after, so it asks ctx first and
-	// again each time it wakes: that is settleMost later at most, for it sets no deadline while nothing is pending.
-	defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = c.Close() })() // wakes the reader
 
 	var pending time.Time // when the first change came that is not told yet; zero: none
 	for {
