@@ -1,0 +1,111 @@
+package firewall
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"tocsin"
+)
+
+// Dry is a firewall that only remembers what it would do: it touches no kernel and needs no rights. It serves observing and
+// replaying, and behaves as Firewall does to its caller.
+type Dry struct {
+	mu       sync.Mutex
+	want     wanted
+	standing bool
+	restores uint64
+}
+
+// NewDry makes a firewall that bans nobody.
+func NewDry() *Dry { return &Dry{want: newWanted()} }
+
+// Close does nothing.
+func (d *Dry) Close() error { return nil }
+
+// Restore forgets what was wanted before and remembers bans and allow. It adopts nothing.
+func (d *Dry) Restore(bans []tocsin.Decision, allow []netip.Prefix, now time.Time) (adopted []tocsin.Decision, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.want = newWanted()
+	d.want.allow = allow
+	for i := range bans {
+		if bans[i].InForce(now) {
+			d.want.ban(&bans[i], now)
+		}
+	}
+	d.standing = true
+	d.restores++
+	return nil, nil
+}
+
+// Ban remembers bans.
+func (d *Dry) Ban(ds ...tocsin.Decision) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now, refused := time.Now(), d.want.refused
+	for i := range ds {
+		d.want.ban(&ds[i], now)
+	}
+	return d.answer(refused)
+}
+
+// Unban forgets bans.
+func (d *Dry) Unban(ds ...tocsin.Decision) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range ds {
+		d.want.unban(owner{ds[i].Jail, ds[i].ID})
+	}
+	return d.answer(d.want.refused)
+}
+
+// SetAllow remembers the allow list.
+func (d *Dry) SetAllow(ps []netip.Prefix) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.want.allow = ps
+	return d.answer(d.want.refused)
+}
+
+func (d *Dry) answer(refused uint64) error {
+	switch {
+	case !d.standing:
+		return ErrOff
+	case d.want.refused > refused:
+		return ErrFull
+	}
+	return nil
+}
+
+// Clear forgets everything.
+func (d *Dry) Clear() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.want, d.standing = newWanted(), false
+	return nil
+}
+
+// Watch waits until ctx ends: nobody can change what does not exist.
+func (d *Dry) Watch(ctx context.Context, lost func() (restore bool)) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Sync forgets what was over before now.
+func (d *Dry) Sync(now time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.want.expire(now.Add(-rounding))
+	return nil
+}
+
+// Stats tells what the firewall would hold. Standing is as it would be.
+func (d *Dry) Stats() Stats {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := Stats{Standing: d.standing, Restores: d.restores}
+	d.want.describe(&s)
+	return s
+}

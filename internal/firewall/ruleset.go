@@ -1,0 +1,222 @@
+package firewall
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"tocsin"
+)
+
+// The chains that every table has. Their names and those of the groups do not collide.
+const (
+	portsChain  = "ports" // sees packets before conntrack and DNAT: bans of a set of ports
+	allChain    = "all"   // sees packets behind conntrack, before DNAT: bans of all ports
+	dropChain   = "banned_drop"
+	rejectChain = "banned_reject"
+	allowV4     = "allow_v4"
+	allowV6     = "allow_v6"
+)
+
+// Where the base chains stand among the hooks of prerouting (include/uapi/linux/netfilter_ipv4.h): defragmentation is at
+// -400, raw at -300, conntrack at -200, mangle at -150, DNAT at -100.
+const (
+	portsPriority = -300
+	allPriority   = -150
+)
+
+const tableComment = "made by tocsin, which guards this host; remove it with: tocsin off"
+
+// ruleset writes our table. It does not know what is in the kernel.
+type ruleset struct {
+	*batch
+	routed   bool // also packets that are only passing through
+	noReject bool // the kernel cannot reject here: drop
+}
+
+// table replaces the table, whatever it was, by one without groups.
+func (r ruleset) base(allow []netip.Prefix) {
+	r.addTable(tableComment) // so that there is one to delete
+	r.delTable()
+	r.addTable(tableComment)
+	for f, name := range allowSets {
+		r.newSet(name, addrType(family(f)), unix.NFT_SET_INTERVAL, "never banned")
+	}
+	r.allowed(allow)
+	r.verdictChain(dropChain, tocsin.Drop)
+	r.verdictChain(rejectChain, tocsin.Reject)
+	r.baseChain(portsChain, portsPriority, "bans of some ports, before conntrack and DNAT")
+}
+
+var allowSets = [...]string{v4: allowV4, v6: allowV6}
+
+// allowed fills the allow list.
+func (r ruleset) allowed(ps []netip.Prefix) {
+	for f, name := range allowSets {
+		for _, s := range merged(ps, family(f)) {
+			r.span(name, s, time.Time{})
+		}
+	}
+}
+
+// verdictChain is where the packets of the banned end up. What could save them is asked here, behind the match, because
+// then only their packets pay for it; a packet that returns is accepted by the base chain.
+func (r ruleset) verdictChain(name string, v tocsin.Verdict) {
+	r.chain(name, "")
+	r.rule(name, "the allow list stands before every ban", match(fromAddr(v4, allowV4), verdict(expr.VerdictReturn))...)
+	r.rule(name, "", match(fromAddr(v6, allowV6), verdict(expr.VerdictReturn))...)
+	if !r.routed {
+		r.rule(name, "not for this host", match(toOthers, verdict(expr.VerdictReturn))...)
+	}
+	if v == tocsin.Reject && !r.noReject {
+		r.rule(name, "", match(proto(unix.IPPROTO_TCP), &expr.Counter{}, &expr.Reject{Type: unix.NFT_REJECT_TCP_RST})...)
+		r.rule(name, "", &expr.Counter{},
+			&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED})
+		return
+	}
+	r.rule(name, "", &expr.Counter{}, verdict(expr.VerdictDrop))
+}
+
+// group adds a group's sets and chain, and the way there.
+func (r ruleset) group(g *group) {
+	for _, k := range setKinds {
+		r.newSet(g.name+k.suffix, k.key(), k.flags(), "")
+	}
+	end := verdict(expr.VerdictGoto, dropChain)
+	if g.verdict == tocsin.Reject {
+		end = verdict(expr.VerdictGoto, rejectChain)
+	}
+	r.chain(g.name, "")
+	for _, k := range setKinds {
+		r.rule(g.name, "", match(fromPrefix(k, g.name+k.suffix), end)...)
+	}
+	jump := verdict(expr.VerdictJump, g.name)
+	if len(g.ports) > 0 {
+		r.ports(g)
+		r.rule(portsChain, "", match(toPorts(g), jump)...)
+		return
+	}
+	// The chain is made with the first ban of all ports and not before, since it needs conntrack, and a host that has none
+	// running should not get one for nothing. Adding it a second time changes nothing.
+	r.baseChain(allChain, allPriority, "bans of all ports; answers to our own connections pass")
+	r.rule(allChain, "", match(ctOriginal, jump)...)
+	r.rule(allChain, "", match(ctNone, jump)...)
+}
+
+// ports adds the set of a group's ports. It has a name, so that adopting finds the ports of a group again.
+func (r ruleset) ports(g *group) {
+	set := g.name + dportSuffix
+	r.newSet(set, keyType{13, 2}, 0, "") // inet_service
+	for _, p := range g.ports {
+		r.add(set, element{key: []byte{byte(p >> 8), byte(p)}})
+	}
+}
+
+// target adds, refreshes or removes the element of a target in a hash set.
+//
+// A timeout cannot be changed in place before Linux 6.12, and deleting an element that has timed out would fail the whole
+// transaction, so an element that may exist is added, deleted, and added anew.
+func (r ruleset) target(t *target, now time.Time) {
+	set := t.group.name + kindOf(t.prefix).suffix
+	e := element{key: t.prefix.Addr().AsSlice()}
+	if len(t.holds) == 0 {
+		if t.sent {
+			r.add(set, e)
+			r.del(set, e)
+			t.sent = false
+		}
+		return
+	}
+	until := t.until()
+	e.timeout, e.comment = timeout(until, now), t.jails()
+	if t.sent && !(t.expires.Equal(until) && t.comment == e.comment) {
+		r.add(set, e)
+		r.del(set, e)
+	}
+	r.add(set, e)
+	t.sent, t.expires, t.comment = true, until, e.comment
+}
+
+// nets fills the interval set of a group; replace empties it first.
+func (r ruleset) nets(g *group, f family, now time.Time, replace bool) {
+	set := g.name + netKind(f).suffix
+	if replace {
+		r.flush(set)
+	}
+	for _, s := range g.spans(f) {
+		if !ended(s.until, now) {
+			r.span(set, s, now)
+		}
+	}
+}
+
+// span adds a range to an interval set: an element where it begins and one behind its end, which a range that reaches the
+// highest address has not.
+func (r ruleset) span(set string, s span, now time.Time) {
+	r.add(set, element{key: s.first.AsSlice(), timeout: timeout(s.until, now), comment: s.comment})
+	if next := s.last.Next(); next.IsValid() {
+		r.add(set, element{key: next.AsSlice(), end: true})
+	}
+}
+
+// everything writes the whole wanted state.
+func (r ruleset) everything(w *wanted, now time.Time) {
+	r.base(w.allow)
+	for key, g := range w.groups {
+		if len(g.targets) == 0 {
+			delete(w.groups, key)
+		}
+	}
+	for _, g := range w.inOrder() {
+		r.group(g)
+		g.built = true
+		r.elements(g, now)
+	}
+}
+
+// elements fills the sets of a new group, one set after the other so that elements share messages.
+func (r ruleset) elements(g *group, now time.Time) {
+	for _, k := range setKinds {
+		if !k.hash {
+			r.nets(g, k.family, now, false)
+			continue
+		}
+		for p, t := range g.targets {
+			if kindOf(p) != k {
+				continue
+			}
+			t.sent = false
+			if !ended(t.until(), now) {
+				r.target(t, now)
+			}
+		}
+	}
+}
+
+// inOrder lists the groups by name, so that the same state always gives the same rules.
+func (w *wanted) inOrder() []*group {
+	var gs []*group
+	for _, g := range w.groups {
+		gs = append(gs, g)
+	}
+	slices.SortFunc(gs, func(a, b *group) int {
+		if a.name < b.name {
+			return -1
+		}
+		return 1
+	})
+	return gs
+}
+
+// timeout is what the kernel counts down, in milliseconds: the time left, rounded up to a whole second, because its clock
+// tick may be as coarse as 10 ms and a ban must not end early. 0 is without end.
+func timeout(until, now time.Time) uint64 {
+	if until.IsZero() {
+		return 0
+	}
+	seconds := (until.Sub(now) + time.Second - 1) / time.Second
+	return uint64(max(seconds, 1)) * 1000
+}

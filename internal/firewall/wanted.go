@@ -1,0 +1,218 @@
+package firewall
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"tocsin"
+)
+
+// maxBans bounds the bans that are held at once; each costs about 400 bytes here and 150 in the kernel. Strangers feed
+// this table, one ban an address at most. What it refuses is counted in Stats.Refused.
+const maxBans = 1 << 20
+
+// owner is the key of a ban: lifting one jail's ban leaves another's.
+type owner struct{ jail, id string }
+
+// hold is one ban's claim on a target.
+type hold struct {
+	owner
+	until time.Time // zero: without end
+}
+
+// target is a prefix that is banned in a group, by one ban or by several.
+type target struct {
+	group  *group
+	prefix netip.Prefix
+	holds  []hold // few; in the order in which they came
+
+	sent    bool // the kernel was given an element for it
+	expires time.Time
+	comment string
+}
+
+// until tells when the last hold ends; zero: never. Without holds it ended long ago.
+func (t *target) until() time.Time {
+	last := time.Unix(0, 0)
+	for _, h := range t.holds {
+		if h.until.IsZero() {
+			return time.Time{}
+		}
+		if h.until.After(last) {
+			last = h.until
+		}
+	}
+	return last
+}
+
+// jails lists the jails that hold t, for the element's comment.
+func (t *target) jails() string {
+	if len(t.holds) == 1 {
+		return t.holds[0].jail
+	}
+	var names []string
+	for _, h := range t.holds {
+		if h.jail != "" && !slices.Contains(names, h.jail) {
+			names = append(names, h.jail)
+		}
+	}
+	return strings.Join(names, ",")
+}
+
+func (t *target) release(o owner) {
+	t.holds = slices.DeleteFunc(t.holds, func(h hold) bool { return h.owner == o })
+}
+
+func (t *target) hold(o owner, until time.Time) {
+	for i := range t.holds {
+		if t.holds[i].owner == o {
+			t.holds[i].until = until
+			return
+		}
+	}
+	t.holds = append(t.holds, hold{o, until})
+}
+
+// ended says whether something that ends at until is over at now.
+func ended(until, now time.Time) bool { return !until.IsZero() && !now.Before(until) }
+
+// wanted is the state that the kernel should have. It does no I/O and knows no clock.
+type wanted struct {
+	groups  map[string]*group // by their key
+	bans    map[owner]*target
+	allow   []netip.Prefix
+	refused uint64
+	keyBuf  []byte
+}
+
+func newWanted() wanted {
+	return wanted{groups: map[string]*group{}, bans: map[owner]*target{}}
+}
+
+// groupOf finds the group for what d covers, or makes it.
+func (w *wanted) groupOf(s scope) *group {
+	w.keyBuf = s.appendKey(w.keyBuf[:0])
+	g, ok := w.groups[string(w.keyBuf)]
+	if !ok {
+		g = newGroup(s)
+		w.groups[string(w.keyBuf)] = g
+	}
+	return g
+}
+
+// plain brings a prefix into the one form that it has here: masked, IPv4 as IPv4.
+func plain(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked()
+}
+
+// ban records d and returns the targets that changed: the one that d holds, and the one that the same ban held before if
+// that is another. Both are nil if there is nothing to hold: the id is no address, or the ban is over, or there are too
+// many.
+func (w *wanted) ban(d *tocsin.Decision, now time.Time) (held, before *target) {
+	o := owner{d.Jail, d.ID}
+	before = w.bans[o]
+	if !d.Prefix.IsValid() || ended(d.Until, now) {
+		w.unban(o)
+		return nil, before
+	}
+	if before == nil && len(w.bans) >= maxBans {
+		w.refused++
+		return nil, nil
+	}
+	g, p := w.groupOf(scopeOf(d)), plain(d.Prefix)
+	held = g.targets[p]
+	if held == nil {
+		held = &target{group: g, prefix: p}
+		g.targets[p] = held
+	}
+	held.hold(o, d.Until)
+	w.bans[o] = held
+	if before == held {
+		return held, nil
+	}
+	if before != nil {
+		before.release(o)
+		before.group.forget(before)
+	}
+	return held, before
+}
+
+// unban forgets a ban and returns the target that it held, nil if it held none.
+func (w *wanted) unban(o owner) *target {
+	t := w.bans[o]
+	if t == nil {
+		return nil
+	}
+	delete(w.bans, o)
+	t.release(o)
+	t.group.forget(t)
+	return t
+}
+
+// covers says whether what d bans in the kernel is wanted: its target has a ban, or one around it in an interval set does.
+func (w *wanted) covers(d *tocsin.Decision) bool {
+	g := w.groups[string(scopeOf(d).appendKey(nil))]
+	if g == nil {
+		return false
+	}
+	if g.targets[d.Prefix] != nil {
+		return true
+	}
+	if kindOf(d.Prefix).hash {
+		return false
+	}
+	for bits := d.Prefix.Bits() - 1; bits >= 0; bits-- {
+		outer := netip.PrefixFrom(d.Prefix.Addr(), bits).Masked()
+		if g.targets[outer] != nil && !kindOf(outer).hash {
+			return true
+		}
+	}
+	return false
+}
+
+// expire forgets what is over at now.
+func (w *wanted) expire(now time.Time) {
+	for o, t := range w.bans {
+		for _, h := range t.holds {
+			if h.owner == o && ended(h.until, now) {
+				w.unban(o)
+				break
+			}
+		}
+	}
+}
+
+// group is what is banned within one scope. It has its own chain and sets.
+type group struct {
+	scope
+	name    string // of its chain; the names of its sets begin with it
+	built   bool   // the kernel has them
+	targets map[netip.Prefix]*target
+}
+
+func newGroup(s scope) *group {
+	return &group{scope: s, name: s.name(), targets: map[netip.Prefix]*target{}}
+}
+
+// forget drops a target that nobody holds.
+func (g *group) forget(t *target) {
+	if len(t.holds) == 0 {
+		delete(g.targets, t.prefix)
+	}
+}
+
+// spans lists what is banned in the interval set of a family.
+func (g *group) spans(f family) []span {
+	var all []span
+	for p, t := range g.targets {
+		if k := kindOf(p); !k.hash && k.family == f {
+			all = append(all, span{first: p.Addr(), last: lastAddr(p), until: t.until(), comment: t.jails()})
+		}
+	}
+	return disjoint(all)
+}

@@ -1,0 +1,218 @@
+package firewall
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// checkEvery is how often the table is compared with what was made even if nobody reported a change.
+	checkEvery = time.Minute
+	// settle is how long a change by others may go on before it is judged, so that one flush is one repair.
+	settle = 50 * time.Millisecond
+	// repairEvery bounds how often the table is made anew, should another program undo every repair.
+	repairEvery = 900 * time.Millisecond
+)
+
+// Watch sees to it that the table stays as it was made, until ctx ends; then it returns nil.
+//
+// When others delete, flush or change it (nft flush ruleset, firewalld), Watch asks lost, and if that answers true makes
+// the table anew in one transaction, within a second. If lost answers false (an operator switched the guard off) the
+// firewall is off until the next Restore. Once a minute the chains, rules and sets are compared with those that were made,
+// and, where the kernel tells, the number of elements with those that are wanted; elements are never listed.
+//
+// Watch returns an error only if it cannot listen to the kernel; the firewall works on without it.
+func (f *Firewall) Watch(ctx context.Context, lost func() (restore bool)) error {
+	m, err := f.listen()
+	if err != nil {
+		return fmt.Errorf("watch the table inet %s: %w", f.o.Table, err)
+	}
+	var reader sync.WaitGroup
+	reader.Go(func() { m.read() })
+	defer reader.Wait()
+	defer m.conn.Close()
+
+	minute := time.NewTicker(checkEvery)
+	defer minute.Stop()
+	f.inspect(lost, routine) // what happened before we listened
+	for {
+		why := routine
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-m.failed:
+			return fmt.Errorf("watch the table inet %s: %w", f.o.Table, err)
+		case <-minute.C:
+		case <-f.stirred:
+		case <-m.overrun:
+			why = unheard
+		case <-m.touched:
+			why = disturbed
+		}
+		if !pause(ctx, settle) {
+			return nil
+		}
+		select {
+		case <-m.touched:
+			why = disturbed
+		default:
+		}
+		if f.inspect(lost, why) && !pause(ctx, repairEvery) {
+			return nil
+		}
+	}
+}
+
+// cause is why the table is looked at.
+type cause uint8
+
+const (
+	routine   cause = iota
+	unheard         // some changes were not heard, which may have been of our table
+	disturbed       // our table was changed
+)
+
+// pause waits; it returns false if ctx ended meanwhile.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// inspect repairs the table if it is not as it should be, and says whether it did.
+func (f *Firewall) inspect(lost func() bool, why cause) (repaired bool) {
+	if !f.damaged(why, time.Now()) {
+		return false
+	}
+	restore := lost() // without the lock: it may ask for our Stats
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.standing {
+		return false // Clear was faster
+	}
+	if !restore {
+		f.standing = false
+		f.o.Log.Info("the firewall is off, as asked")
+		return false
+	}
+	f.stats.Repairs++
+	if err := f.install(time.Now()); err != nil {
+		f.o.Log.Warn("the table could not be restored, will try again", "err", err)
+		return true
+	}
+	f.o.Log.Warn("others changed our table, restored it", "n", len(f.want.bans))
+	return true
+}
+
+// damaged says whether the table must be made anew: because somebody touched it, a transaction failed, or it looks so.
+func (f *Firewall) damaged(why cause, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.standing || f.stale || why == disturbed {
+		return f.standing
+	}
+	ok, sure, err := f.sound(now)
+	return err == nil && !(ok && (sure || why == routine))
+}
+
+// monitor hears of every change to nf_tables that another socket than ours makes.
+type monitor struct {
+	conn    *netlink.Conn
+	table   string
+	touched chan struct{} // our table was changed; holds one
+	overrun chan struct{} // changes came too fast and some were not heard; holds one
+	failed  chan error
+}
+
+func (f *Firewall) listen() (*monitor, error) {
+	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: f.o.NetNS})
+	if err != nil {
+		return nil, err
+	}
+	m := &monitor{
+		conn:    conn,
+		table:   f.o.Table,
+		touched: make(chan struct{}, 1),
+		overrun: make(chan struct{}, 1),
+		failed:  make(chan error, 1),
+	}
+	_ = conn.SetReadBuffer(4 << 20) // the more fits, the rarer is a change that was not heard
+	if err := errors.Join(ignore(conn, f.sock.portID), conn.JoinGroup(unix.NFNLGRP_NFTABLES)); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// ignore keeps the kernel from queueing the changes that the socket with this port made, 40,000 of which may come a second
+// in an attack. It is a socket filter: nlmsg_pid, the word at 12, names the socket that asked for the change.
+func ignore(conn *netlink.Conn, portID uint32) error {
+	// The filter reads the word as big endian, while the kernel wrote it in its own order.
+	id := binary.BigEndian.Uint32(native(portID))
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 12},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: id, Jt: 0, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+			&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+	})
+	return errors.Join(err, os.NewSyscallError("setsockopt", failed))
+}
+
+// read runs until the connection is closed.
+func (m *monitor) read() {
+	for {
+		events, err := m.conn.Receive()
+		switch {
+		case errors.Is(err, syscall.ENOBUFS):
+			signal(m.overrun)
+		case errors.Is(err, os.ErrClosed), errors.Is(err, unix.EBADF):
+			return
+		case err != nil:
+			m.failed <- err
+			return
+		}
+		for _, e := range events {
+			if m.disturbs(message{typ: uint16(e.Header.Type), data: e.Data}) {
+				signal(m.touched)
+			}
+		}
+	}
+}
+
+// disturbs says whether an event is a change of our table that should be undone. New elements that somebody adds by hand
+// are not.
+func (m *monitor) disturbs(e message) bool {
+	kind, ok := e.kind()
+	return ok && kind != unix.NFT_MSG_NEWSETELEM && kind != unix.NFT_MSG_NEWGEN && belongs(e, m.table)
+}
+
+// signal wakes the reader of a channel that holds one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
