@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Position says where a line stands in its source, so that a decision can be recognised when the line is read again.
@@ -173,4 +175,27 @@ func PortsString(ports []uint16) string {
 func SortPorts(ports []uint16) []uint16 {
 	slices.Sort(ports)
 	return slices.Compact(ports)
+}
+
+// Printable makes hostile text safe to show: control characters, invalid UTF-8 and the characters that reorder or hide
+// text (bidirectional controls, zero-width) come out as Go escapes. Text without them is returned as it is.
+func Printable(s string) string {
+	safe := func(r rune) bool {
+		return r == ' ' || r != utf8.RuneError && unicode.IsGraphic(r) && !unicode.Is(unicode.Cf, r)
+	}
+	if strings.IndexFunc(s, func(r rune) bool { return !safe(r) }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case safe(r):
+			b.WriteRune(r)
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], "\uFFFD"):
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
 }

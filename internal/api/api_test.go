@@ -1,0 +1,259 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"tocsin"
+)
+
+// childSocket makes this test binary a client of that socket, so that it can run under another uid.
+const childSocket = "TOCSIN_TEST_SOCKET"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(childSocket); path != "" {
+		_, err := NewClient(path).Ban(context.Background(), BanRequest{Prefix: "192.0.2.7"})
+		fmt.Println(exitOf(err))
+		_, err = NewClient(path).Status(context.Background())
+		fmt.Println(exitOf(err))
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func exitOf(err error) int {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Exit
+	}
+	if err != nil {
+		return -1
+	}
+	return 0
+}
+
+// serve answers with op on a socket of its own until the test ends.
+func serve(t *testing.T, op Operations) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "guard.sock")
+	l, err := Listen(path, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, l, Handler(op)) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		os.RemoveAll(dir)
+	})
+	return path
+}
+
+func TestClientAndServerAgree(t *testing.T) {
+	addr := netip.MustParseAddr("2001:db8::7")
+	var gotQuery BansQuery
+	var gotBan BanRequest
+	path := serve(t, Operations{
+		Status: func(context.Context) (Status, error) { return Status{Schema: SchemaStatus, Mode: "enforcing"}, nil },
+		Bans: func(_ context.Context, q BansQuery) (Bans, error) {
+			gotQuery = q
+			return Bans{Schema: SchemaBans, Bans: []Ban{}}, nil
+		},
+		Why: func(_ context.Context, a netip.Addr) (Why, error) { return Why{Addr: a.String()}, nil },
+		Ban: func(_ context.Context, r BanRequest) (Change, error) {
+			gotBan = r
+			return Change{}, Errorf(ExitFindings, "do not", "that is the gateway")
+		},
+		Metrics: func(_ context.Context, w io.Writer) error { _, err := io.WriteString(w, "up 1\n"); return err },
+	})
+	c, ctx := NewClient(path), context.Background()
+
+	if s, err := c.Status(ctx); err != nil || s.Mode != "enforcing" {
+		t.Errorf("Status() = %+v, %v", s, err)
+	}
+	want := BansQuery{Addr: addr, Jail: "sshd", All: true, Since: time.Hour, Limit: 7, Detail: true}
+	if _, err := c.Bans(ctx, want); err != nil || gotQuery != want {
+		t.Errorf("Bans(%+v) arrives as %+v, error %v", want, gotQuery, err)
+	}
+	if y, err := c.Why(ctx, addr); err != nil || y.Addr != addr.String() {
+		t.Errorf("Why(%s) = %+v, %v", addr, y, err)
+	}
+	r := BanRequest{Prefix: "192.0.2.7", Seconds: 60, Reason: "mail flood", By: "root", AcceptRisk: "lockout"}
+	_, err := c.Ban(ctx, r)
+	var e *Error
+	if !errors.As(err, &e) || e.Exit != ExitFindings || e.Hint != "do not" || e.Msg != "that is the gateway" {
+		t.Errorf("Ban() error = %#v, want the guard's refusal", err)
+	}
+	if gotBan != r {
+		t.Errorf("Ban(%+v) arrives as %+v", r, gotBan)
+	}
+	var page strings.Builder
+	if err := c.Metrics(ctx, &page); err != nil || page.String() != "up 1\n" {
+		t.Errorf("Metrics() = %q, %v", page.String(), err)
+	}
+}
+
+func TestOnlyRootMayChange(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to become somebody else")
+	}
+	path := serve(t, Operations{
+		Status: func(context.Context) (Status, error) { return Status{}, nil },
+		Ban:    func(context.Context, BanRequest) (Change, error) { t.Error("the ban was carried out"); return Change{}, nil },
+	})
+	for _, p := range []string{filepath.Dir(path), path} {
+		if err := os.Chmod(p, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	self := filepath.Join(filepath.Dir(path), "client")
+	copyFile(t, os.Args[0], self)
+	cmd := exec.Command(self)
+	cmd.Env = []string{childSocket + "=" + path}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("client as nobody: %v\n%s", err, out)
+	}
+	if got, want := string(out), "77\n0\n"; got != want {
+		t.Errorf("nobody's ban and status end with %q, want %q", got, want)
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	path := serve(t, Operations{
+		Bans: func(context.Context, BansQuery) (Bans, error) { return Bans{}, nil },
+		Why:  func(context.Context, netip.Addr) (Why, error) { return Why{}, nil },
+		Ban:  func(context.Context, BanRequest) (Change, error) { return Change{}, nil },
+	})
+	tests := []struct {
+		name, request string
+		status        string
+	}{
+		{"no address", "GET /v1/why?addr= HTTP/1.0\r\n\r\n", "400"},
+		{"a prefix", "GET /v1/why?addr=192.0.2.0/24 HTTP/1.0\r\n\r\n", "400"},
+		{"zero limit", "GET /v1/bans?limit=0 HTTP/1.0\r\n\r\n", "400"},
+		{"negative time", "GET /v1/bans?since=-1h HTTP/1.0\r\n\r\n", "400"},
+		{"unknown field", "POST /v1/ban HTTP/1.0\r\nContent-Length: 8\r\n\r\n{\"x\": 1}", "400"},
+		{"no JSON", "POST /v1/ban HTTP/1.0\r\nContent-Length: 3\r\n\r\n<x>", "400"},
+		{"too long", "POST /v1/ban HTTP/1.0\r\nContent-Length: 70000\r\n\r\n{\"reason\":\"" + strings.Repeat("a", 70000-11), "400"},
+		{"wrong method", "GET /v1/ban HTTP/1.0\r\n\r\n", "405"},
+		{"unknown path", "GET /v2/ban HTTP/1.0\r\n\r\n", "404"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			conn, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if _, err := io.WriteString(conn, tt.request); err != nil {
+				t.Fatal(err)
+			}
+			answer, _ := io.ReadAll(conn)
+			if !strings.HasPrefix(string(answer), "HTTP/1.0 "+tt.status) {
+				t.Errorf("answer = %.60q, want status %s", answer, tt.status)
+			}
+		})
+	}
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	dir := t.TempDir()
+	_, err := NewClient(filepath.Join(dir, "absent.sock")).Status(context.Background())
+	if exitOf(err) != ExitUnreachable {
+		t.Errorf("error without a socket = %v (exit %d), want exit %d", err, exitOf(err), ExitUnreachable)
+	}
+	dead := filepath.Join(dir, "dead.sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	if _, err := NewClient(dead).Status(context.Background()); exitOf(err) != ExitUnreachable {
+		t.Errorf("error at a dead guard's socket = %v (exit %d), want exit %d", err, exitOf(err), ExitUnreachable)
+	}
+	l2, err := Listen(dead, -1)
+	if err != nil {
+		t.Fatalf("Listen over a dead guard's socket: %v", err)
+	}
+	defer l2.Close()
+	if fi, err := os.Stat(dead); err != nil || fi.Mode().Perm() != 0o660 {
+		t.Errorf("socket has mode %v (%v), want 0660", fi.Mode().Perm(), err)
+	}
+	if _, err := Listen(dead, -1); err == nil {
+		t.Error("a second guard may listen on a living guard's socket")
+	}
+}
+
+func TestBanOf(t *testing.T) {
+	at := time.Date(2026, 11, 22, 14, 0, 0, 0, time.FixedZone("CET", 3600))
+	d := tocsin.Decision{
+		Jail: "sshd", ID: "192.0.2.7", Prefix: netip.MustParsePrefix("192.0.2.7/32"), At: at, Until: at.Add(time.Hour),
+		Evidence: []tocsin.Evidence{{Line: tocsin.Line{At: at, Text: "a\x1b[2Jb"}, User: "ro\not"}},
+	}
+	b := BanOf(&d, at.Add(time.Minute))
+	text, err := json.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"active":true`, `"at":"2026-11-22T13:00:00Z"`, `"until":"2026-11-22T14:00:00Z"`, `"ports":[]`,
+		`"text":"a\\x1b[2Jb"`, `"user":"ro\\not"`, `"ended_at":null`,
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("BanOf(d) = %s, which lacks %s", text, want)
+		}
+	}
+	if BanOf(&d, d.Until).Active {
+		t.Error("a ban is active at the moment it ends")
+	}
+}
+
+func TestMetricsFormat(t *testing.T) {
+	var out strings.Builder
+	m := NewMetrics(&out)
+	m.Counter("b_total", "Bees.", 2, "jail", "a\"b\\c\nd", "x", "y")
+	m.Gauge("a", "As.", 0.5)
+	m.Counter("b_total", "Bees.", 3, "jail", "z")
+	if err := m.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	want := "# HELP a As.\n# TYPE a gauge\na 0.5\n# HELP b_total Bees.\n# TYPE b_total counter\n" +
+		"b_total{jail=\"a\\\"b\\\\c\\nd\",x=\"y\"} 2\nb_total{jail=\"z\"} 3\n"
+	if out.String() != want {
+		t.Errorf("page:\n%s\nwant:\n%s", out.String(), want)
+	}
+}

@@ -1,0 +1,158 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Client asks the guard over its socket. Its errors are *Error, with the exit code that the command should end with.
+type Client struct {
+	path string
+	http http.Client
+}
+
+// NewClient makes a client for the socket at path. Nothing is dialled yet.
+func NewClient(path string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+	return &Client{path: path, http: http.Client{
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
+		Timeout:   requestTime + 5*time.Second,
+	}}
+}
+
+// Status asks what the guard is doing.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return get[Status](ctx, c, "/v1/status", nil)
+}
+
+// Doctor asks what the guard would have somebody look at.
+func (c *Client) Doctor(ctx context.Context) (Doctor, error) {
+	return get[Doctor](ctx, c, "/v1/doctor", nil)
+}
+
+// Allowed asks for the allow list.
+func (c *Client) Allowed(ctx context.Context) (Allowed, error) {
+	return get[Allowed](ctx, c, "/v1/allowed", nil)
+}
+
+// Bans asks for bans.
+func (c *Client) Bans(ctx context.Context, q BansQuery) (Bans, error) {
+	return get[Bans](ctx, c, "/v1/bans", q.values())
+}
+
+// Why asks about one address.
+func (c *Client) Why(ctx context.Context, addr netip.Addr) (Why, error) {
+	return get[Why](ctx, c, "/v1/why", url.Values{"addr": {addr.String()}})
+}
+
+// Ban bans by hand.
+func (c *Client) Ban(ctx context.Context, r BanRequest) (Change, error) {
+	return post(ctx, c, "/v1/ban", r)
+}
+
+// Unban lifts bans.
+func (c *Client) Unban(ctx context.Context, r UnbanRequest) (Change, error) {
+	return post(ctx, c, "/v1/unban", r)
+}
+
+// Allow changes the allow list.
+func (c *Client) Allow(ctx context.Context, r AllowRequest) (Change, error) {
+	return post(ctx, c, "/v1/allow", r)
+}
+
+// Off tells the guard that the emergency exit was opened or closed.
+func (c *Client) Off(ctx context.Context, r OffRequest) (Change, error) {
+	return post(ctx, c, "/v1/off", r)
+}
+
+// Reload makes the guard read its configuration again.
+func (c *Client) Reload(ctx context.Context) (Change, error) {
+	return post(ctx, c, "/v1/reload", struct{}{})
+}
+
+// Metrics copies the guard's metrics to w, in Prometheus' text format.
+func (c *Client) Metrics(ctx context.Context, w io.Writer) error {
+	resp, err := c.do(ctx, http.MethodGet, "/metrics", nil, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return Errorf(ExitUnreachable, "", fmt.Sprintf("read metrics: %v", err))
+	}
+	return nil
+}
+
+func get[T any](ctx context.Context, c *Client, path string, q url.Values) (T, error) {
+	return call[T](ctx, c, http.MethodGet, path, q, nil)
+}
+
+func post(ctx context.Context, c *Client, path string, req any) (Change, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return Change{}, Errorf(ExitFailed, "", err.Error())
+	}
+	return call[Change](ctx, c, http.MethodPost, path, nil, body)
+}
+
+func call[T any](ctx context.Context, c *Client, method, path string, q url.Values, body []byte) (v T, err error) {
+	resp, err := c.do(ctx, method, path, q, body)
+	if err != nil {
+		return v, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&v); err != nil {
+		return v, Errorf(ExitUnreachable, "", fmt.Sprintf("read the guard's answer: %v", err))
+	}
+	return v, nil
+}
+
+// do sends one request; every answer but 200 becomes an *Error.
+func (c *Client) do(ctx context.Context, method, path string, q url.Values, body []byte) (*http.Response, error) {
+	u := url.URL{Scheme: "http", Host: "guard", Path: path, RawQuery: q.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, Errorf(ExitFailed, "", err.Error())
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	e := &Error{}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(e); err != nil || e.Exit == 0 {
+		return nil, Errorf(ExitUnreachable, "", "the guard answered "+resp.Status)
+	}
+	return nil, e
+}
+
+func (c *Client) unreachable(err error) *Error {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return Errorf(ExitPermission, "use sudo, or join the group tocsin", fmt.Sprintf("the guard's socket %s is closed to you", c.path))
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
+		return Errorf(ExitUnreachable, "start it with `tocsin run`, or `systemctl start tocsin-guard`",
+			fmt.Sprintf("no guard is running (nobody answers on %s)", c.path))
+	case os.IsTimeout(err):
+		return Errorf(ExitTryLater, "", "the guard does not answer in time")
+	}
+	return Errorf(ExitUnreachable, "", fmt.Sprintf("ask the guard: %v", err))
+}

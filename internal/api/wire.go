@@ -1,0 +1,280 @@
+package api
+
+import (
+	"net/netip"
+	"time"
+
+	"tocsin"
+)
+
+// The schemas. A field may be added to an answer under the same number; a field that goes or changes its meaning makes a
+// new one.
+const (
+	SchemaStatus  = "tocsin.status/1"
+	SchemaBans    = "tocsin.bans/1"
+	SchemaChange  = "tocsin.change/1"
+	SchemaAllowed = "tocsin.allowed/1"
+	SchemaWhy     = "tocsin.why/1"
+	SchemaDoctor  = "tocsin.doctor/1"
+	SchemaError   = "tocsin.error/1"
+)
+
+// Status tells what the guard is doing.
+type Status struct {
+	Schema     string     `json:"schema"`
+	Version    string     `json:"version"`
+	Started    time.Time  `json:"started"`
+	Config     string     `json:"config"` // the file, "" for the built-in configuration
+	Mode       string     `json:"mode"`   // enforcing, observing, off
+	ModeReason string     `json:"mode_reason"`
+	OffUntil   *time.Time `json:"off_until"`
+	BansNow    int        `json:"bans_now"`
+	BansDay    int        `json:"bans_24h"`
+	Jails      []Jail     `json:"jails"`
+	Sources    []Source   `json:"sources"`
+	Warnings   []Finding  `json:"warnings"`
+}
+
+// Jail tells what one jail counts.
+type Jail struct {
+	Name      string   `json:"name"`
+	Filter    string   `json:"filter"`
+	Sources   []string `json:"sources"`
+	Ports     []uint16 `json:"ports"` // empty: all
+	MaxRetry  int      `json:"maxretry"`
+	FindTime  string   `json:"findtime"`
+	BanTime   string   `json:"bantime"`
+	Addresses int      `json:"addresses"` // counted at present
+	Failures  uint64   `json:"failures"`  // since the start
+	Logins    uint64   `json:"logins"`
+	Bans      uint64   `json:"bans"`
+	BansNow   int      `json:"bans_now"`
+	Spared    uint64   `json:"spared"` // failures of addresses that are never banned
+}
+
+// Source tells how far a log is read.
+type Source struct {
+	Name     string     `json:"name"`
+	Lines    uint64     `json:"lines"`
+	Bytes    uint64     `json:"bytes"`
+	Cut      uint64     `json:"cut"`     // lines that were too long
+	Dropped  uint64     `json:"dropped"` // lines that a socket could not hand on in time
+	LastLine *time.Time `json:"last_line"`
+	Error    string     `json:"error"`
+}
+
+// Finding is one thing that doctor would have somebody look at.
+type Finding struct {
+	Code     string `json:"code"`     // stable; `tocsin explain CODE` tells more
+	Severity string `json:"severity"` // warning, error
+	Text     string `json:"text"`
+	Fix      string `json:"fix"` // what to type or change
+}
+
+// Doctor is the answer to `tocsin doctor`.
+type Doctor struct {
+	Schema   string    `json:"schema"`
+	Checked  []string  `json:"checked"`
+	Findings []Finding `json:"findings"`
+}
+
+// Ban is a ban, running or over.
+type Ban struct {
+	Jail      string     `json:"jail"`
+	ID        string     `json:"id"`
+	Prefix    string     `json:"prefix"` // "" if the id is no address
+	Active    bool       `json:"active"`
+	At        time.Time  `json:"at"`
+	Until     *time.Time `json:"until"` // null: without end
+	EndedAt   *time.Time `json:"ended_at"`
+	EndedBy   string     `json:"ended_by"` // who lifted it early, "" if it ran out
+	EndReason string     `json:"end_reason"`
+	Verdict   string     `json:"verdict"`
+	Ports     []uint16   `json:"ports"` // empty: all
+	Origin    string     `json:"origin"`
+	By        string     `json:"by"`
+	Reason    string     `json:"reason"`
+	Failures  int        `json:"failures"`
+	Evidence  []Evidence `json:"evidence"`
+}
+
+// Evidence is a line that a ban rests on. Control characters in Text are escaped.
+type Evidence struct {
+	At     time.Time `json:"at"`
+	Source string    `json:"source"`
+	User   string    `json:"user"`
+	Text   string    `json:"text"`
+}
+
+// Bans is a list of bans, the newest first.
+type Bans struct {
+	Schema string `json:"schema"`
+	Mode   string `json:"mode"`
+	Bans   []Ban  `json:"bans"`
+	More   bool   `json:"more"` // there are older ones than the limit let through
+}
+
+// BansQuery chooses bans.
+type BansQuery struct {
+	Addr   netip.Addr    // zero: all
+	Jail   string        // "": all
+	All    bool          // also those that are over
+	Since  time.Duration // 0: no bound
+	Limit  int           // 0: 1000
+	Detail bool          // with the evidence
+}
+
+// BanRequest asks to ban somebody by hand.
+type BanRequest struct {
+	Prefix     string  `json:"prefix"`
+	Jail       string  `json:"jail"`    // "": the jail "operator", on all ports
+	Seconds    float64 `json:"seconds"` // 0: without end
+	Reason     string  `json:"reason"`
+	By         string  `json:"by"`
+	AcceptRisk string  `json:"accept_risk"` // "lockout": ban although a session of this address is open
+}
+
+// UnbanRequest asks to lift bans.
+type UnbanRequest struct {
+	Prefix string `json:"prefix"` // an address lifts every ban that contains it; a prefix lifts the bans inside it
+	All    bool   `json:"all"`
+	Jail   string `json:"jail"` // "": all jails
+	Reason string `json:"reason"`
+	By     string `json:"by"`
+}
+
+// AllowRequest asks to put a prefix on the allow list or to take it off.
+type AllowRequest struct {
+	Prefix  string  `json:"prefix"`
+	Seconds float64 `json:"seconds"` // 0: without end
+	Note    string  `json:"note"`
+	By      string  `json:"by"`
+	Remove  bool    `json:"remove"`
+}
+
+// OffRequest asks to stop or to resume touching the firewall.
+type OffRequest struct {
+	On bool `json:"on"`
+}
+
+// Change is the answer to a request that changes something.
+type Change struct {
+	Schema  string   `json:"schema"`
+	Changed []string `json:"changed"` // what was banned, lifted, allowed
+	Text    string   `json:"text"`    // the same in a sentence
+	Undo    string   `json:"undo"`    // the command that takes it back, "" if there is none
+}
+
+// Allowed is the allow list.
+type Allowed struct {
+	Schema  string  `json:"schema"`
+	Allowed []Allow `json:"allowed"`
+}
+
+// Allow is one entry of the allow list.
+type Allow struct {
+	Prefix string     `json:"prefix"`
+	Origin string     `json:"origin"` // operator, configuration, or what it is: loopback, own address, gateway, resolver
+	Until  *time.Time `json:"until"`
+	By     string     `json:"by"`
+	Note   string     `json:"note"`
+	Jail   string     `json:"jail"` // "": all jails
+}
+
+// Why answers the question for one address.
+type Why struct {
+	Schema    string     `json:"schema"`
+	Addr      string     `json:"addr"`
+	Mode      string     `json:"mode"`
+	Banned    bool       `json:"banned"`
+	Allowed   *Allow     `json:"allowed"` // null: not on the allow list
+	Bans      []Ban      `json:"bans"`    // running, with their evidence
+	Former    []Ban      `json:"former"`  // over, newest first, at most 20; the newest with its evidence
+	FormerAll int        `json:"former_count"`
+	Standing  []Standing `json:"standing"` // where the jails' counts stand now
+	Users     []string   `json:"users"`    // user names that were tried
+	Today     int        `json:"failures_24h"`
+	Logins    []Login    `json:"logins"` // newest first, at most 10
+	Next      []string   `json:"next"`   // what to type next
+}
+
+// Standing is what one jail has counted against an address.
+type Standing struct {
+	Jail     string     `json:"jail"`
+	Failures int        `json:"failures"` // within the window now
+	MaxRetry int        `json:"maxretry"` // the failure that would ban, with the patience that this address enjoys
+	FindTime string     `json:"findtime"`
+	Patience string     `json:"patience"` // why this address may fail more often, "" if it may not
+	Last     *time.Time `json:"last"`
+	Evidence []Evidence `json:"evidence"`
+}
+
+// Login is a login of the address.
+type Login struct {
+	At   time.Time `json:"at"`
+	User string    `json:"user"`
+}
+
+// Error is what went wrong, in the form that people and scripts read it.
+type Error struct {
+	Schema string `json:"schema"`
+	Exit   int    `json:"exit"` // the exit code of the command, see docs/manual/cli.md
+	Msg    string `json:"error"`
+	Hint   string `json:"hint"`
+}
+
+func (e *Error) Error() string { return e.Msg }
+
+// Errorf makes an Error with an exit code and a hint ("" for none).
+func Errorf(exit int, hint, msg string) *Error {
+	return &Error{Schema: SchemaError, Exit: exit, Msg: msg, Hint: hint}
+}
+
+// Exit codes, as in sysexits.h where that has a fitting one (docs/manual/cli.md).
+const (
+	ExitDone        = 0
+	ExitFailed      = 1
+	ExitUsage       = 64
+	ExitData        = 65
+	ExitOpen        = 66
+	ExitUnreachable = 69
+	ExitTryLater    = 75
+	ExitPermission  = 77
+	ExitFindings    = 78
+)
+
+// BanOf puts a decision into its wire form.
+func BanOf(d *tocsin.Decision, now time.Time) Ban {
+	b := Ban{
+		Jail: d.Jail, ID: d.ID, Active: d.InForce(now), At: d.At.UTC(), Verdict: d.Verdict.String(), Ports: d.Ports,
+		Origin: d.Origin.String(), By: d.By, Reason: d.Reason, Failures: d.Failures, Evidence: EvidenceOf(d.Evidence),
+		Until: Time(d.Until),
+	}
+	if d.Prefix.IsValid() {
+		b.Prefix = d.Prefix.String()
+	}
+	if b.Ports == nil {
+		b.Ports = []uint16{}
+	}
+	return b
+}
+
+// EvidenceOf puts evidence into its wire form, control characters escaped.
+func EvidenceOf(es []tocsin.Evidence) []Evidence {
+	out := make([]Evidence, 0, len(es))
+	for _, e := range es {
+		out = append(out, Evidence{
+			At: e.At.UTC(), Source: e.Source, User: tocsin.Printable(e.User), Text: tocsin.Printable(e.Text),
+		})
+	}
+	return out
+}
+
+// Time is t in UTC, or nil for the zero time.
+func Time(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
