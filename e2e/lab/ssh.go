@@ -156,33 +156,47 @@ func (h *Host) Open(ctx context.Context, l Login) (*Session, error) {
 	return &Session{Proc: p, questions: dir, answered: map[string]bool{}, stdin: stdin}, nil
 }
 
-// Type answers the next question of the client. That it asks proves that the server answered what came before: it is
+// Asked returns when the client asks a question that has no answer yet: the server answered everything before it. It is
 // ErrLate if the client does not ask in time.
+func (s *Session) Asked(ctx context.Context, within time.Duration) error {
+	return s.poll(ctx, within, func() (bool, error) {
+		q, err := s.question()
+		return q != "", err
+	})
+}
+
+// Type answers the next question of the client. It is ErrLate if the client does not ask in time.
 func (s *Session) Type(ctx context.Context, password string, within time.Duration) error {
 	return s.poll(ctx, within, func() (bool, error) {
-		entries, err := os.ReadDir(s.questions)
+		q, err := s.question()
+		if q == "" || err != nil {
+			return false, err
+		}
+		f, err := os.OpenFile(filepath.Join(s.questions, q), os.O_WRONLY|unix.O_NONBLOCK, 0)
+		if errors.Is(err, syscall.ENXIO) {
+			return false, nil // nobody reads its other end yet
+		}
 		if err != nil {
 			return false, err
 		}
-		for _, e := range entries {
-			if s.answered[e.Name()] {
-				continue
-			}
-			// The pipe opens without waiting only once askpass is there to read.
-			fd, err := unix.Open(filepath.Join(s.questions, e.Name()), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-			if errors.Is(err, syscall.ENXIO) {
-				return false, nil
-			}
-			if err != nil {
-				return false, err
-			}
-			s.answered[e.Name()] = true
-			f := os.NewFile(uintptr(fd), e.Name())
-			_, err = io.WriteString(f, password+"\n")
-			return true, errors.Join(err, f.Close())
-		}
-		return false, nil
+		s.answered[q] = true
+		_, err = io.WriteString(f, password+"\n")
+		return true, errors.Join(err, f.Close())
 	})
+}
+
+// question is the name of the pipe that waits for an answer, "" if none does.
+func (s *Session) question() (string, error) {
+	entries, err := os.ReadDir(s.questions)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		if !s.answered[e.Name()] {
+			return e.Name(), nil
+		}
+	}
+	return "", nil
 }
 
 // Echo says a word and waits until it comes back. It is ErrLate if it does not come back in time.

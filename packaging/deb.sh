@@ -1,0 +1,45 @@
+#!/bin/sh
+# Builds dist/tocsin_VERSION_ARCH.deb from bin/tocsin with dpkg-deb alone.
+set -eu
+cd "$(dirname "$0")/.."
+
+# A version of git describe, such as v1.2-3-gabc, in Debian's form; a tree without a tag counts its commits.
+version=$(git describe --tags --dirty 2>/dev/null | sed 's/^v//; s/-/+/g') || true
+[ -n "$version" ] || version=0.0.0+git$(git rev-list --count HEAD 2>/dev/null || echo 0)
+arch=$(dpkg --print-architecture)
+
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+chmod 755 "$root"
+
+install -D -m 755 bin/tocsin "$root/usr/bin/tocsin"
+install -D -m 644 packaging/tocsin.toml "$root/etc/tocsin/tocsin.toml"
+install -D -m 644 packaging/tocsin-guard.service "$root/lib/systemd/system/tocsin-guard.service"
+install -D -m 644 packaging/tocsin.sysusers "$root/usr/lib/sysusers.d/tocsin.conf"
+[ ! -f LICENSE ] || install -D -m 644 LICENSE "$root/usr/share/doc/tocsin/copyright"
+for page in docs/manual/*.md README.md; do
+	[ ! -f "$page" ] || install -D -m 644 "$page" "$root/usr/share/doc/tocsin/$(basename "$page")"
+done
+
+mkdir "$root/DEBIAN"
+for script in postinst prerm postrm; do
+	install -m 755 "packaging/deb.$script" "$root/DEBIAN/$script"
+done
+echo /etc/tocsin/tocsin.toml >"$root/DEBIAN/conffiles"
+cat >"$root/DEBIAN/control" <<END
+Package: tocsin
+Version: $version
+Architecture: $arch
+Maintainer: The Tocsin project
+Section: admin
+Priority: optional
+Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f1)
+Recommends: nftables
+Suggests: rsyslog | systemd
+Description: guards a server: bans attackers that its logs show
+ Tocsin reads the logs of sshd and other services, counts failures exactly, bans
+ in nftables, and explains every decision with the lines that led to it.
+END
+
+mkdir -p dist
+dpkg-deb --root-owner-group --build "$root" "dist/tocsin_${version}_$arch.deb"
