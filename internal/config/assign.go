@@ -342,8 +342,11 @@ func checkTimezone(s string) error {
 	if s == "" {
 		return nil
 	}
-	if _, err := time.LoadLocation(s); err != nil || s == "Local" {
-		return &Error{Msg: fmt.Sprintf("%q is not a time zone", clip(s)), Hint: `write it like "Europe/Paris" or "UTC"`}
+	if _, err := time.LoadLocation(s); err == nil && s != "Local" {
+		return nil
 	}
-	return nil
+	if _, err := time.LoadLocation("Europe/Paris"); err != nil {
+		return &Error{Msg: fmt.Sprintf("%q is not known here", clip(s)), Hint: "this machine knows no time zones: install tzdata"}
+	}
+	return &Error{Msg: fmt.Sprintf("%q is not a time zone", clip(s)), Hint: `write it like "Europe/Paris" or "UTC"`}
 }

@@ -1,11 +1,381 @@
 package config
 
 import (
+	"errors"
+	"flag"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
+
+	"tocsin"
 )
 
-func TestSmoke(t *testing.T) {
-	t.Logf("%+v", Default())
-	_, err := Parse("tocsin.toml", []byte("findtime = 10x\nbantme = \"1h\"\n[guard]\nobserve = 1\nallow=[\"192.0.2.7/24\", \"foo\", 3]\n[[jail]]\nmaxretry=0\nfindtime=\"10x\"\nbantime=-1\nports=\"22\"\n[jail]\nname=\"sshd\"\n[[jail]]\nname=\"sshd\"\nsources=[\"/var/log/auth.log\"]\n[gard]\nx=1\n"))
-	t.Log(err)
+var update = flag.Bool("update", false, "write the .want files anew")
+
+// TestMistakes reads each testdata/*.toml and compares every word of its mistakes with the .want file beside it.
+func TestMistakes(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.toml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files in testdata: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if _, err := Parse("tocsin.toml", data); err != nil {
+				got = err.Error() + "\n"
+			}
+			wantFile := strings.TrimSuffix(file, ".toml") + ".want"
+			if *update {
+				if err := os.WriteFile(wantFile, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(wantFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("got:\n%s\nwant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+// whole sets every key to something else than its default.
+const whole = `
+state = "/srv/tocsin"
+socket = "/run/t.sock"
+listen = ""
+[guard]
+observe = true
+allow = ["198.51.100.0/24", "2001:db8:1::/48", "192.0.2.7", "::ffff:192.0.2.8"]
+[[jail]]
+name = "ssh"
+enabled = false
+filter = "sshd[mode=aggressive]"
+sources = ["file:/var/log/auth.log", "journal:_SYSTEMD_UNIT=ssh.service", "syslog:udp://127.0.0.1:5514"]
+ports = [2222, 22, 2200, 22]
+verdict = "reject"
+maxretry = 1_0
+findtime = "1h30m"
+bantime = "1d"
+bantime_factor = 2
+bantime_max = "forever"
+bantime_memory = "1w"
+ipv6_prefix = 0x38
+known_factor = 1
+known_for = "0s"
+subnet_bans = 5
+subnet_within = "2d"
+allow = ["192.0.2.9"]
+max_addresses = 1000
+timezone = "UTC"
+[[jail]]
+name = "web"
+ports = "all"
+sources = "auto"
+[retention]
+evidence = "30d"
+bans = "60d"
+logins = "10d"
+`
+
+func TestParseWhole(t *testing.T) {
+	got, err := Parse("t.toml", []byte(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix := netip.MustParsePrefix
+	const day = 24 * time.Hour
+	want := &Config{
+		File: "t.toml", State: "/srv/tocsin", Socket: "/run/t.sock", Listen: "",
+		Guard: Guard{Observe: true, Allow: []netip.Prefix{
+			prefix("198.51.100.0/24"), prefix("2001:db8:1::/48"), prefix("192.0.2.7/32"), prefix("192.0.2.8/32"),
+		}},
+		Jails: []Jail{{
+			Name: "ssh", Filter: "sshd[mode=aggressive]", Enabled: false, Verdict: tocsin.Reject,
+			Sources:  []string{"file:/var/log/auth.log", "journal:_SYSTEMD_UNIT=ssh.service", "syslog:udp://127.0.0.1:5514"},
+			Ports:    Ports{List: []uint16{22, 2200, 2222}},
+			MaxRetry: 10, FindTime: 90 * time.Minute,
+			BanTime: day, BanFactor: 2, BanMax: Forever, BanMemory: 7 * day,
+			IPv6Prefix: 56, KnownFactor: 1, KnownFor: 0,
+			SubnetBans: 5, SubnetWithin: 2 * day,
+			Allow: []netip.Prefix{prefix("192.0.2.9/32")}, MaxAddresses: 1000, Timezone: "UTC",
+		}, {
+			Name: "web", Filter: "web", Enabled: true, Ports: Ports{All: true},
+			MaxRetry: 5, FindTime: 10 * time.Minute,
+			BanTime: 15 * time.Minute, BanFactor: 1, BanMax: 35 * day, BanMemory: 30 * day,
+			IPv6Prefix: 64, KnownFactor: 3, KnownFor: 10 * day, // not 30: logins are kept for 10
+			SubnetWithin: day, MaxAddresses: 100000,
+		}},
+		Retention: Retention{Evidence: 30 * day, Bans: 60 * day, Logins: 10 * day},
+	}
+	places := got.where
+	got.where = nil
+	for i := range got.Jails {
+		got.Jails[i].where = nil
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if len(places) != 8 {
+		t.Errorf("%d places outside the jails, want those of 8 keys: %v", len(places), places)
+	}
+}
+
+// TestInlineTables checks that the other ways in which TOML writes a table mean the same.
+func TestInlineTables(t *testing.T) {
+	const text = `
+retention = { evidence = "1d", logins = "2d" }
+guard.observe = true
+guard.allow = ["192.0.2.1"]
+jail = [{ name = "a", maxretry = 3 }, { name = "b", ports = [80] }]
+`
+	c, err := Parse("", []byte("\ufeff"+text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.Guard.Observe || len(c.Guard.Allow) != 1 || c.Retention.Logins != 48*time.Hour || c.Retention.Bans != year {
+		t.Errorf("got %+v", c)
+	}
+	if len(c.Jails) != 2 || c.Jails[0].MaxRetry != 3 || c.Jails[1].Name != "b" || c.Jails[1].Ports.List[0] != 80 {
+		t.Errorf("jails: got %+v", c.Jails)
+	}
+}
+
+// TestDefault holds what a machine without a file gets. It is promised to users: a change here is a change for them.
+func TestDefault(t *testing.T) {
+	c := Default()
+	if c.State != "/var/lib/tocsin" || c.Socket != "/run/tocsin/guard.sock" || c.Listen != "127.0.0.1:8044" || c.Guard.Observe {
+		t.Errorf("got %+v", c)
+	}
+	if len(c.Jails) != 1 {
+		t.Fatalf("%d jails, want 1", len(c.Jails))
+	}
+	j := c.Jails[0]
+	if j.Name != "sshd" || j.Filter != "sshd" || j.Sources != nil || !j.Ports.Auto || !j.Enabled || j.Verdict != tocsin.Drop {
+		t.Errorf("got %+v", j)
+	}
+	if j.MaxRetry != 5 || j.FindTime != 10*time.Minute || j.BanTime != 15*time.Minute {
+		t.Errorf("%d failures within %v ban for %v, want 5 within 10m for 15m", j.MaxRetry, j.FindTime, j.BanTime)
+	}
+	if p := j.Pos("filter"); p != (Pos{}) {
+		t.Errorf("place of the default jail: got %v, want none", p)
+	}
+}
+
+func TestPos(t *testing.T) {
+	_, err := Parse("t.toml", []byte("state = \"/s\"\n[guard]\nobserve = true\n[[jail]]\n  name = \"é\" # no\n"))
+	var e *Error
+	if !errors.As(err, &e) || e.String() != "t.toml:5:10" {
+		t.Errorf("bad name: got %v, want one mistake at 5:10", err)
+	}
+	c, err := Parse("t.toml", []byte("state = \"/s\"\nguard = { observe = true } # é\n[[jail]]\nname = \"a\"\nsources = [\n  \"file:/a\",\n  'file:/b']\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := &c.Jails[0]
+	tests := []struct {
+		key  string
+		got  Pos
+		want string
+	}{
+		{"state", c.Pos("state"), "t.toml:1:1"},
+		{"guard.observe", c.Pos("guard.observe"), "t.toml:2:11"},
+		{"socket, not set", c.Pos("socket"), "t.toml"},
+		{"name", j.Pos("name"), "t.toml:4:1"},
+		{"sources", j.Pos("sources"), "t.toml:5:1"},
+		{"sources[0]", j.Pos("sources[0]"), "t.toml:6:3"},
+		{"sources[1]", j.Pos("sources[1]"), "t.toml:7:3"},
+		{"filter, not set", j.Pos("filter"), "t.toml:3:1"},
+	}
+	for _, tt := range tests {
+		if got := tt.got.String(); got != tt.want {
+			t.Errorf("place of %s: got %s, want %s", tt.key, got, tt.want)
+		}
+	}
+	c, err = Parse("t.toml", nil)
+	if err != nil || c.Jails[0].Pos("name").String() != "t.toml" {
+		t.Errorf("default jail of an empty file: got place %v, error %v; want the file", c.Jails[0].Pos("name"), err)
+	}
+}
+
+// TestBounds tries each number on both sides of its bounds.
+func TestBounds(t *testing.T) {
+	tests := []struct {
+		key          string
+		low, high    string
+		below, above string
+	}{
+		{"maxretry", "1", "10000", "0", "10001"},
+		{"bantime_factor", "1.0", "100", "0.999", "100.001"},
+		{"ipv6_prefix", "32", "128", "31", "129"},
+		{"known_factor", "1", "100", "0", "101"},
+		{"subnet_bans", "0", "10000", "-1", "10001"},
+		{"max_addresses", "100", "10000000", "99", "10000001"},
+		{"findtime", `"1s"`, `"1y"`, `"0s"`, `"366d"`},
+		{"subnet_within", `"1s"`, `"365d"`, `""`, `"1y1s"`},
+		{"bantime", `"1s"`, `"forever"`, `"0s"`, `"101y"`},
+		{"bantime_max", `"15m"`, `"100y"`, `"899s"`, `"100y1s"`},
+		{"bantime_memory", `"1s"`, `"365d"`, `"0s"`, `"366d"`},
+		{"known_for", `"0s"`, `"90d"`, `"-1s"`, `"91d"`},
+		{"ports", "[1]", "[65535]", "[0]", "[65536]"},
+		{"maxretry", "0x1", "0o20", "nan", "99999999999999999999"},
+		{"bantime_factor", "1", "1e2", "nan", "inf"},
+	}
+	for _, tt := range tests {
+		for value, good := range map[string]bool{tt.low: true, tt.high: true, tt.below: false, tt.above: false} {
+			_, err := Parse("", []byte("[[jail]]\nname = \"a\"\n"+tt.key+" = "+value))
+			if (err == nil) != good {
+				t.Errorf("%s = %s: got error %v, want good %v", tt.key, value, err, good)
+			}
+		}
+	}
+}
+
+func TestLimits(t *testing.T) {
+	jails := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			b.WriteString("[[jail]]\nname = \"j" + strconv.Itoa(i) + "\"\n")
+		}
+		return b.String()
+	}
+	list := func(key, item string, n int) string {
+		return jails(1) + key + " = [" + strings.Repeat(item+",", n) + "]"
+	}
+	tests := []struct {
+		name, text string
+		want       string // in the error; "" if there is none
+	}{
+		{"as many jails as there may be", jails(maxJails), ""},
+		{"one jail more", jails(maxJails + 1), "more than 500 jails"},
+		{"many jails more", jails(3 * maxJails), "more than 500 jails"},
+		{"full allow list", list("allow", `"192.0.2.1"`, maxAllow), ""},
+		{"one address more", list("allow", `"192.0.2.1"`, maxAllow+1), "more than 10000"},
+		{"full list of ports", list("ports", "22", maxPorts), ""},
+		{"one port more", list("ports", "22", maxPorts+1), "more than 256"},
+		{"one source more", list("sources", `"file:/a"`, maxSources+1), "more than 100"},
+		{"full file", strings.Repeat("#", maxFile), ""},
+		{"one byte more", strings.Repeat("#", maxFile+1), "larger than 1 MiB"},
+		{"deep lists", "state = " + strings.Repeat("[", 5000) + strings.Repeat("]", 5000), "state is a text, not a list"},
+		{"deep tables", "state = " + strings.Repeat("{a=", 50) + "1" + strings.Repeat("}", 50), "state is a text, not a table"},
+	}
+	for _, tt := range tests {
+		_, err := Parse("t.toml", []byte(tt.text))
+		switch {
+		case tt.want == "" && err != nil:
+			t.Errorf("%s: got error %.300v", tt.name, err)
+		case tt.want != "" && (err == nil || strings.Count(err.Error(), tt.want) != 1):
+			t.Errorf("%s: got error %.300v, want one %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// TestManyMistakes checks that the list of mistakes has an end, and that a bad file costs bounded time.
+func TestManyMistakes(t *testing.T) {
+	_, err := Parse("t.toml", []byte(strings.Repeat("x = 1\n", 150_000)))
+	var es Errors
+	if !errors.As(err, &es) || len(es) != maxErrors+1 {
+		t.Fatalf("got %d mistakes, want %d and how many more", len(es), maxErrors)
+	}
+	if got, want := es[maxErrors].Error(), "t.toml: and 149900 more mistakes"; got != want {
+		t.Errorf("last: got %q, want %q", got, want)
+	}
+	_, err = Parse("t.toml", []byte(strings.Repeat("a = \"\"\"\nb = \n", 80_000)))
+	if !errors.As(err, &es) || len(es) > maxErrors+1 {
+		t.Errorf("syntax errors: got %d mistakes", len(es))
+	}
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "tocsin.toml")
+	if _, err := Load(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing file: got %v, want fs.ErrNotExist", err)
+	}
+	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "read configuration") {
+		t.Errorf("folder: got %v, want that it cannot be read", err)
+	}
+	if err := os.WriteFile(path, []byte("maxretry = 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Load(path)
+	if want := path + ":1:1: unknown key \"maxretry\"\n  hint: it belongs under a [[jail]]"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if err := os.WriteFile(path, []byte(strings.Repeat(" ", maxFile+1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("large file: got %v", err)
+	}
+}
+
+// TestKeys holds what the manual relies on: a sentence for each key, and a default or what happens without.
+func TestKeys(t *testing.T) {
+	for _, k := range Keys() {
+		if k.Doc == "" || !strings.HasSuffix(k.Doc, ".") {
+			t.Errorf("%s %s: the doc %q is no sentence", k.Table, k.Name, k.Doc)
+		}
+		if (k.Default == "") != (k.Missing != "" && k.Example != "") {
+			t.Errorf("%s %s: default %q, missing %q, example %q: want a default, or the other two", k.Table, k.Name, k.Default, k.Missing, k.Example)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	files, _ := filepath.Glob("testdata/*.toml")
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(whole))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Parse("t.toml", data)
+		if err != nil {
+			var es Errors
+			if !errors.As(err, &es) || len(es) == 0 || len(es) > maxErrors+1 {
+				t.Fatalf("the error is not a bounded list of mistakes: %v", err)
+			}
+			lines := strings.Count(string(data), "\n") + 1
+			for _, e := range es {
+				if e.Line < 0 || e.Line > lines || (e.Line > 0) != (e.Col > 0) || e.Msg == "" {
+					t.Fatalf("mistake at an impossible place: %v", e)
+				}
+			}
+			return
+		}
+		if len(c.Jails) == 0 || len(c.Jails) > maxJails || c.State == "" {
+			t.Fatalf("accepted: %+v", c)
+		}
+		for _, j := range c.Jails {
+			if j.Name == "" || j.MaxRetry < 1 || j.FindTime <= 0 || j.BanTime <= 0 || j.BanMax < j.BanTime {
+				t.Fatalf("accepted the jail %+v", j)
+			}
+		}
+	})
+}
+
+func BenchmarkParse(b *testing.B) {
+	b.ReportAllocs()
+	b.SetBytes(int64(len(whole)))
+	for b.Loop() {
+		if _, err := Parse("t.toml", []byte(whole)); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -101,6 +101,8 @@ func (r *reader) expression(n *unstable.Node, base int) {
 	switch n.Kind {
 	case unstable.Table, unstable.ArrayTable:
 		path, at := keyPath(n.Key(), base)
+		at = base + bytes.LastIndexByte(r.data[base:at], '\n') + 1 // a header has a line of its own
+		at += bytes.IndexByte(r.data[at:], '[')
 		r.header(path, at, n.Kind == unstable.ArrayTable)
 	case unstable.KeyValue:
 		path, at := keyPath(n.Key(), base)
@@ -264,6 +266,8 @@ func syntaxHint(line []byte) string {
 		return ""
 	case len(m[2]) == 0:
 		return fmt.Sprintf("write a value, or drop the line: then %s has its default", m[1])
+	case bytes.EqualFold(m[2], []byte("true")), bytes.EqualFold(m[2], []byte("false")):
+		return fmt.Sprintf("in small letters: %s = %s", m[1], bytes.ToLower(m[2]))
 	case bareWord.Match(m[2]):
 		return fmt.Sprintf("text stands between quotes: %s = %q", m[1], clip(string(m[2])))
 	case strings.Count(string(m[2]), `"`)%2 == 1:

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -23,23 +24,31 @@ func suggest(table, key string) string {
 	if name := aliases[key]; name != "" && find(table, name) != nil {
 		return "here it is called " + name
 	}
-	best, bestDist := "", 3
+	if k := nearest(key, func(k *Key) bool { return k.Table == table }); k != nil {
+		return "did you mean " + k.Name + "?"
+	}
+	k := nearest(key, func(k *Key) bool { return k.Table != table })
+	switch {
+	case k == nil:
+		return ""
+	case k.Name == key:
+		return "it belongs " + place(k.Table)
+	}
+	return fmt.Sprintf("did you mean %s? It belongs %s", k.Name, place(k.Table))
+}
+
+// nearest is the key among those that could be meant by a slip of at most two letters, nil if none is as near.
+func nearest(key string, among func(*Key) bool) *Key {
+	var best *Key
+	bestDist := 3
 	for i := range keys {
-		if k := &keys[i]; k.Table == table {
-			if d := distance(key, k.Name); d < bestDist && d < len(k.Name) {
-				best, bestDist = k.Name, d
+		if k := &keys[i]; among(k) {
+			if d := distance(key, k.Name); d < bestDist && d < len(k.Name)/2 {
+				best, bestDist = k, d
 			}
 		}
 	}
-	if best != "" {
-		return "did you mean " + best + "?"
-	}
-	for i := range keys {
-		if keys[i].Name == key {
-			return "it belongs " + place(keys[i].Table)
-		}
-	}
-	return ""
+	return best
 }
 
 // place says where the keys of a table stand.
