@@ -1,0 +1,334 @@
+package source
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"tocsin"
+)
+
+// JournalOptions says which entries of the journal are read, and from where.
+type JournalOptions struct {
+	Name  string   // how records and marks name the source: "journal:_SYSTEMD_UNIT=ssh.service"
+	Match []string // terms as journalctl takes them, "+" between alternatives; empty: every entry
+
+	// Require are terms that every entry must meet beside Match, such as "_UID=0". They are checked here once more:
+	// journalctl takes two terms of the same field for alternatives.
+	Require []string
+
+	Marks []Mark // of the last run; the newest with a cursor counts
+
+	// Since is from where entries before the mark are handed over again, flagged Seen; without a mark, every entry up
+	// to now. Zero: only what is news.
+	Since time.Time
+
+	Command string       // default "journalctl"
+	Args    []string     // further arguments, such as "--directory=/var/log/journal/remote"
+	Log     *slog.Logger // nil: silent
+}
+
+// Journal follows systemd's journal through a journalctl child. Reading the files ourselves would tie us to their
+// format; 300,000 entries a second come through the pipe.
+type Journal struct {
+	counters
+	o JournalOptions
+}
+
+// NewJournal checks the options. It starts nothing.
+func NewJournal(o JournalOptions) (*Journal, error) {
+	if msg, hint := checkMatches(o.Match); msg != "" {
+		return nil, &SpecError{o.Name, msg, hint}
+	}
+	if msg, hint := checkMatches(o.Require); msg != "" || slices.Contains(o.Require, "+") {
+		return nil, &SpecError{o.Name, "required: " + msg, hint}
+	}
+	if o.Command == "" {
+		o.Command = "journalctl"
+	}
+	o.Log = logger(o.Log)
+	return &Journal{o: o}, nil
+}
+
+const (
+	minBackoff = time.Second
+	maxBackoff = 30 * time.Second
+
+	// entryPatience is how long journalctl may take within one entry before it is taken for stuck.
+	entryPatience = 30 * time.Second
+
+	// stopPatience is how long it may take to end after SIGTERM, or after it closed its output.
+	stopPatience = 2 * time.Second
+
+	maxStderr = 4 << 10
+)
+
+// outputFields are what a line is made of. journalctl adds those that begin with two underscores.
+const outputFields = "_HOSTNAME,SYSLOG_IDENTIFIER,_COMM,SYSLOG_PID,_PID,MESSAGE,_SOURCE_REALTIME_TIMESTAMP,_SOURCE_MONOTONIC_TIMESTAMP"
+
+// Run reads until ctx ends, and then returns nil. A journalctl that fails is logged, counted, and started again after a
+// while, from 1 s up to 30 s; it goes on behind the last entry.
+func (j *Journal) Run(ctx context.Context, s Sink) error {
+	r := newJournalRun(j, s)
+	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
+		before := r.last.pos
+		err := r.child(ctx, true)
+		r.sayMark(time.Now())
+		if ctx.Err() != nil {
+			return nil
+		}
+		if r.last.pos != before {
+			backoff = minBackoff
+		}
+		j.errors.Add(1)
+		j.restarts.Add(1)
+		j.o.Log.Warn("journalctl ended, starting it again", "source", j.o.Name, "err", err, "dur", backoff)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(backoff):
+		}
+	}
+}
+
+// Replay hands over every entry from Since on that the journal holds, as news, and returns.
+func (j *Journal) Replay(ctx context.Context, record func(*tocsin.Record)) error {
+	r := &journalRun{Journal: j, sink: Sink{Record: record}, from: j.o.Since}
+	r.rec.Source = j.o.Name
+	if err := r.child(ctx, false); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("source %s: %w", j.o.Name, err)
+	}
+	return ctx.Err()
+}
+
+// journalRun is one run of a Journal.
+type journalRun struct {
+	*Journal
+	sink Sink
+	from time.Time // where to begin while last says nothing; zero: at the journal's beginning
+
+	mark     cursor    // where the run before ended: what is not behind it was seen
+	seenTill time.Time // without a mark, entries up to this time were seen
+
+	last     cursor // the last entry that was read, or known
+	noCursor bool   // journalctl refused it: only its time helps
+
+	unsaid   bool // something was read since the last mark
+	nextMark time.Time
+	rec      tocsin.Record
+	text     []byte
+}
+
+func newJournalRun(j *Journal, s Sink) *journalRun {
+	r := &journalRun{Journal: j, sink: s, from: j.o.Since}
+	r.rec.Source = j.o.Name
+	var newest time.Time
+	for _, m := range j.o.Marks {
+		if c, ok := parseCursor([]byte(m.Cursor)); ok && !m.At.Before(newest) {
+			r.mark, newest = c, m.At
+		}
+	}
+	switch now := time.Now(); {
+	case r.mark.isZero() && r.from.IsZero():
+		r.from = now
+	case r.mark.isZero():
+		r.seenTill = now
+	case r.from.IsZero() || !r.from.Before(r.mark.time()):
+		r.last = r.mark
+	}
+	return r
+}
+
+// child runs one journalctl to its end. An end that nobody asked for is no error if it was in good order.
+func (r *journalRun) child(ctx context.Context, follow bool) error {
+	out, in, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var stderr firstBytes
+	cmd := exec.CommandContext(ctx, r.o.Command, r.args(follow)...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
+	cmd.Stdout, cmd.Stderr = in, &stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = stopPatience
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	err = cmd.Start()
+	in.Close()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { out.Close() }) // wakes a read that waits
+	defer stop()
+
+	known := r.last
+	n, err := r.entries(out)
+	if err != nil {
+		cancel() // it is no use, or stuck
+	}
+	if werr := cmd.Wait(); err == nil {
+		err = werr
+	}
+	text := strings.TrimSpace(string(stderr.kept))
+	if n == 0 && !known.isZero() && !r.noCursor && strings.Contains(text, "cursor") {
+		r.noCursor = true
+		r.o.Log.Warn("the journal refuses the saved cursor, reading on from its time", "source", r.o.Name, "err", text)
+	}
+	if err != nil && text != "" {
+		err = fmt.Errorf("%w: %s", err, text)
+	}
+	return err
+}
+
+// args are journalctl's. It is given the entry that was read last, not what is after it: if the first entry that comes
+// is another one, the journal has been vacuumed, and no entry is skipped in its place.
+func (r *journalRun) args(follow bool) []string {
+	args := []string{"--output=export", "--quiet", "--no-pager", "--no-tail"}
+	fields := outputFields
+	for _, term := range r.o.Require {
+		name, _, _ := strings.Cut(term, "=")
+		fields += "," + name
+	}
+	args = append(args, "--output-fields="+fields)
+	if follow {
+		args = append(args, "--follow")
+	}
+	switch from := r.from; {
+	case !r.last.isZero() && !r.noCursor:
+		args = append(args, "--cursor="+r.last.text)
+	case !r.last.isZero():
+		args = append(args, sinceArg(r.last.time()))
+	case !from.IsZero():
+		args = append(args, sinceArg(from))
+	}
+	args = append(args, r.o.Args...)
+	for _, term := range r.o.Match {
+		if term == "+" {
+			args = append(args, r.o.Require...)
+		}
+		args = append(args, term)
+	}
+	return append(args, r.o.Require...)
+}
+
+func sinceArg(t time.Time) string {
+	return fmt.Sprintf("--since=@%d.%06d", t.Unix(), t.Nanosecond()/1000)
+}
+
+// entries hands over what journalctl writes, until it ends. It answers how many entries came.
+func (r *journalRun) entries(out *os.File) (n int, err error) {
+	x := &exportReader{r: bufio.NewReaderSize(out, bufSize)}
+	for {
+		if x.r.Buffered() == 0 {
+			if err := r.await(out, x.r); errors.Is(err, io.EOF) {
+				return n, nil
+			} else if err != nil {
+				return n, err
+			}
+		}
+		now := time.Now()
+		out.SetReadDeadline(now.Add(entryPatience))
+		before := x.read
+		err := x.next()
+		r.bytes.Add(x.read - before)
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		n++
+		r.entry(x, n)
+		if r.unsaid && !now.Before(r.nextMark) {
+			r.sayMark(now)
+		}
+	}
+}
+
+// await waits for the next entry, and says the mark that is due meanwhile.
+func (r *journalRun) await(out *os.File, b *bufio.Reader) error {
+	for {
+		deadline := time.Time{}
+		if r.unsaid {
+			deadline = r.nextMark
+		}
+		out.SetReadDeadline(deadline)
+		_, err := b.Peek(1)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		r.sayMark(time.Now())
+	}
+}
+
+// entry hands over the nth entry of a child.
+func (r *journalRun) entry(x *exportReader, n int) {
+	text, _ := x.field("__CURSOR")
+	at, ok := parseCursor(text)
+	if !ok {
+		r.malformed.Add(1)
+		return
+	}
+	if n == 1 && !r.last.isZero() && !r.noCursor && at.text != r.last.text {
+		r.o.Log.Warn("the journal no longer holds the entry that was read last; what was between is lost",
+			"source", r.o.Name)
+	}
+	if !r.last.isZero() && !at.after(r.last) {
+		return // handed over before journalctl had to be started again
+	}
+	r.last, r.noCursor, r.unsaid = at, false, true
+	for _, term := range r.o.Require {
+		if name, value, _ := strings.Cut(term, "="); !x.has(name, value) {
+			r.refused.Add(1)
+			return
+		}
+	}
+	if message, _ := x.field("MESSAGE"); len(message) > 0 {
+		r.hand(x)
+	}
+}
+
+func (r *journalRun) hand(x *exportReader) {
+	r.text = x.appendText(r.text[:0])
+	if len(r.text) > maxLine || x.wasCut("MESSAGE") {
+		r.cut.Add(1)
+	}
+	r.rec.Text = r.text[:min(len(r.text), maxLine)]
+	r.rec.Pos = r.last.pos
+	r.rec.At = time.Time{}
+	if us, ok := x.microseconds("_SOURCE_REALTIME_TIMESTAMP", "__REALTIME_TIMESTAMP"); ok {
+		r.rec.At = time.UnixMicro(us)
+	}
+	r.rec.Seen = !r.mark.isZero() && !r.last.after(r.mark) || !r.last.time().After(r.seenTill)
+	if r.rec.Seen {
+		r.seen.Add(1)
+	}
+	r.lines.Add(1)
+	r.sink.Record(&r.rec)
+}
+
+func (r *journalRun) sayMark(now time.Time) {
+	if !r.last.isZero() {
+		r.sink.mark(Mark{Source: r.o.Name, Pos: r.last.pos, Cursor: r.last.text, At: now})
+	}
+	r.unsaid, r.nextMark = false, now.Add(markEvery)
+}
+
+// firstBytes keeps the beginning of what is written to it.
+type firstBytes struct{ kept []byte }
+
+func (f *firstBytes) Write(p []byte) (int, error) {
+	f.kept = append(f.kept, p[:min(len(p), maxStderr-len(f.kept))]...)
+	return len(p), nil
+}

@@ -1,0 +1,125 @@
+package source
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tocsin"
+)
+
+// tail is one open file that is read to its end, and on from there.
+type tail struct {
+	lines
+	inode
+	fd     int
+	path   string // the name that leads to it
+	was    string // the name of the pattern that led to it last
+	wd     int    // its inotify watch, -1 without one
+	first  uint64 // hash of its first line, once rec.Pos.File is known
+	anchor []byte // the bytes before lines.off, at most maxAnchor
+	store  [maxAnchor]byte
+
+	named    time.Time // when a name of the pattern was last seen to lead to it
+	intact   time.Time // when its content was last seen to be what was read before
+	gone     time.Time // since when no name of the pattern leads to it; zero: one does
+	replaced bool      // gone, and another file stands where it was
+	grew     time.Time // when it last had something new
+	end      int64     // where it ended then
+
+	ready  bool // it may have something new
+	unsaid bool // read since its last mark
+}
+
+// errTruncated says that the bytes before the read position are not those that were read: the file was truncated, in
+// place or by logrotate's copytruncate, or written anew.
+var errTruncated = errors.New("truncated")
+
+// read hands over the next buffer of lines. It answers whether there is more at once.
+//
+// Each read begins a little before the position, with bytes that are known. That costs nothing, and it notices a
+// truncated file even if it has grown beyond the old position before anybody looked, which its size does not tell.
+func (t *tail) read(buf []byte, now time.Time, record func(*tocsin.Record)) (more bool, err error) {
+	known := len(t.anchor)
+	n, err := unix.Pread(t.fd, buf, t.off-int64(known))
+	switch {
+	case errors.Is(err, unix.EINTR):
+		return true, nil
+	case err != nil:
+		return false, os.NewSyscallError("pread", err)
+	case n < known || !bytes.Equal(buf[:known], t.anchor):
+		return false, errTruncated
+	}
+	t.intact = now
+	if end := t.off - int64(known) + int64(n); end != t.end {
+		t.end, t.grew = end, now
+	}
+	data := buf[known:n]
+	if len(data) == 0 || !t.identified(data) {
+		return false, nil
+	}
+	used := t.feed(data, record)
+	if used > 0 {
+		t.unsaid = true
+		t.setAnchor(buf[:known+used])
+	}
+	return n == len(buf), nil
+}
+
+// identified sees to it that the file has its identity before its first line is handed over. Data is what is unread.
+func (t *tail) identified(data []byte) bool {
+	if t.rec.Pos.File != 0 {
+		return true
+	}
+	first, ok := firstLine(data) // without an identity nothing was consumed, so this is the beginning of the file
+	if ok {
+		t.first, t.rec.Pos.File = first, identity(t.ino, first)
+	}
+	return ok
+}
+
+func (t *tail) setAnchor(before []byte) {
+	n := copy(t.store[:], before[max(0, len(before)-maxAnchor):])
+	t.anchor = t.store[:n]
+}
+
+// seek goes to off. If that is not where a line begins, the rest of that line is skipped: half a line may name another
+// address than the whole one.
+func (t *tail) seek(off int64) error {
+	anchor, err := anchorAt(t.fd, off, &t.store)
+	if err != nil {
+		return err
+	}
+	t.anchor, t.off, t.end = anchor, off, off
+	t.skipping = off > 0 && anchor[len(anchor)-1] != '\n'
+	return nil
+}
+
+// restart goes back to the beginning of a file that was truncated: it is another file now.
+func (t *tail) restart() {
+	t.off, t.end, t.seenBelow, t.skipping = 0, 0, 0, false
+	t.anchor, t.first, t.rec.Pos.File = nil, 0, 0
+}
+
+// mark is how far the file was read; not ok while nothing of it was.
+func (t *tail) mark(at time.Time) (Mark, bool) {
+	return Mark{
+		Source:      t.rec.Source,
+		Path:        t.path,
+		Pos:         tocsin.Position{File: t.rec.Pos.File, Offset: t.off},
+		Fingerprint: fingerprint(t.first, t.anchor),
+		At:          at,
+	}, t.rec.Pos.File != 0
+}
+
+// rename takes the name that a file has which was rotated away. A deleted one keeps its last.
+func (t *tail) rename() {
+	path, err := os.Readlink(procPath(t.fd))
+	if err == nil && !strings.HasSuffix(path, " (deleted)") {
+		t.path = path
+	}
+}
