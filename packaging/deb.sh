@@ -1,10 +1,16 @@
 #!/bin/sh
-# Builds dist/tocsin_VERSION_ARCH.deb from bin/tocsin with dpkg-deb alone.
+# Builds a package from a binary, with dpkg-deb alone:
+#
+#   packaging/deb.sh [BINARY [PACKAGE]]        by default bin/tocsin and dist/tocsin_VERSION_ARCH.deb
 set -eu
-cd "$(dirname "$0")/.."
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+binary=$(realpath "${1-$here/bin/tocsin}")
+package=${2+$(realpath -m "$2")}
+cd "$here"
 
 # A version of git describe, such as v1.2-3-gabc, in Debian's form; a tree without a tag counts its commits.
-version=$(git describe --tags --dirty 2>/dev/null | sed 's/^v//; s/-/+/g') || true
+version=$(git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null | sed 's/^v//; s/-/+/g') || true
 [ -n "$version" ] || version=0.0.0+git$(git rev-list --count HEAD 2>/dev/null || echo 0)
 arch=$(dpkg --print-architecture)
 
@@ -12,7 +18,7 @@ root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 
-install -D -m 755 bin/tocsin "$root/usr/bin/tocsin"
+install -D -m 755 "$binary" "$root/usr/bin/tocsin"
 install -D -m 644 packaging/tocsin.toml "$root/etc/tocsin/tocsin.toml"
 install -D -m 644 packaging/tocsin-guard.service "$root/lib/systemd/system/tocsin-guard.service"
 install -D -m 644 packaging/tocsin.sysusers "$root/usr/lib/sysusers.d/tocsin.conf"
@@ -41,5 +47,5 @@ Description: guards a server: bans attackers that its logs show
  in nftables, and explains every decision with the lines that led to it.
 END
 
-mkdir -p dist
-dpkg-deb --root-owner-group --build "$root" "dist/tocsin_${version}_$arch.deb"
+[ -n "$package" ] || { mkdir -p dist && package=dist/tocsin_${version}_$arch.deb; }
+dpkg-deb --root-owner-group --build "$root" "$package"
