@@ -1,0 +1,435 @@
+// Package filter reads what lines of a log tell: a failure, a login, the end of one, or nothing.
+//
+// It owns dates (Dates), the meaning of fail2ban's filter language (tags, prefregex, failregex, ignoreregex, sessions
+// over several lines) and the filters that ship with the program (Load). It does not read files, count failures, resolve
+// names or ban. The files of the language are read by package fail2ban, expressions are matched by package regex.
+//
+// The one thing to know: everything in a line is written by strangers. A Filter blames only what its expression finds
+// and what is an address when it is parsed strictly, no line makes it remember more than its bounds allow, and its answer
+// depends on the lines alone, never on the clock (but for the year or the day that a date leaves out).
+package filter
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"tocsin"
+	"tocsin/internal/fail2ban"
+	"tocsin/internal/regex"
+)
+
+// maxLine is the length at which a line counts as cut off. What a stranger wrote may then stand at its right-hand end,
+// where rules look for the peer, so it is not looked at.
+const maxLine = 16 << 10
+
+// Options are the settings of a Filter. The zero value is good.
+type Options struct {
+	// Location is the zone of dates that name none; nil is time.Local.
+	Location *time.Location
+	// Now is asked for the year or the day that a date leaves out, and for the time of a line without any date before the
+	// first that has one; nil is time.Now. A reader of old logs answers with the time at which the log ended.
+	Now func() time.Time
+	// NoDate says that lines carry no date, as in a journal: a record's own time counts.
+	NoDate bool
+	// Dates, if not nil, is used in place of one of its own. The filters of one source, in one goroutine, may share it:
+	// each line's date is then read once. It must fit the filter's datepattern, and brings its own Location and Now.
+	Dates *Dates
+	// Regex bounds the matcher's memory and steps.
+	Regex regex.Options
+}
+
+// Kind is what a line is to a filter.
+type Kind uint8
+
+// The kinds of lines.
+const (
+	Nothing   Kind = iota // no rule fits
+	Helper                // a line of a session that counts as nothing by itself
+	Ignored               // a rule fits, and so does ignoreregex
+	Failed                // Failure is set
+	LoggedIn              // Login is set, and Opened
+	LoggedOut             // Login is set, not Opened
+	BadID                 // Failure is set, for people to see: what it blames is no address, and must never be banned
+)
+
+var kindNames = [...]string{"nothing", "helper", "ignored", "failed", "logged in", "logged out", "bad id"}
+
+func (k Kind) String() string {
+	if int(k) < len(kindNames) {
+		return kindNames[k]
+	}
+	return "unknown"
+}
+
+// Result is what a line tells. Failure and Login point into the Filter and hold until its next call of Line; the strings
+// and slices in them are their receiver's for good.
+type Result struct {
+	Kind    Kind
+	Rule    int // which failregex fits; -1 if none
+	Failure *tocsin.Failure
+	Login   *tocsin.Login
+}
+
+// Stats counts what a Filter met since it was made.
+type Stats struct {
+	Lines     uint64
+	Undated   uint64 // lines without a date that should have one; they take the time of the last line that had one
+	TooLong   uint64 // lines of 16 KiB and more, not looked at
+	Ignored   uint64
+	Helpers   uint64
+	Failures  uint64
+	BadIDs    uint64
+	Logins    uint64
+	Logouts   uint64
+	Nameless  uint64 // logins and failures for which no line ever named the peer
+	Sessions  int    // remembered now
+	Dropped   uint64 // sessions pushed out before their time: the bounds are too small for this log
+	OutOfStep uint64 // texts that the exact matcher gave up on: no match was said, one may have been there
+}
+
+// Filter reads the lines of one source for one jail. It belongs to one goroutine.
+type Filter struct {
+	name        string
+	texts       []string // the failregex as they were written
+	names       []string // of the groups, by slot
+	dates       *Dates
+	now         func() time.Time
+	noDate      bool
+	prefix      *rules // nil: the whole line is the content
+	content     int    // the group of prefix that is the content; 0: the whole line
+	fail        *rules
+	ignore      *rules // nil: none
+	ignoreFirst bool   // ignoreregex is asked about the whole line before anything else
+	sessions    *sessions
+
+	last    time.Time // the date of the last line that had one
+	scratch []byte    // a line whose date was cut out of its middle
+	spans   []span    // by slot
+	values  []string  // by slot, of the line at hand
+	failure tocsin.Failure
+	login   tocsin.Login
+	stats   Stats
+}
+
+// New compiles a filter. Every mistake in it is told at once, each with the file and line of the expression and the
+// place inside it (fail2ban.Errors lists them).
+func New(def fail2ban.Filter, o Options) (*Filter, error) {
+	c := newCompiler(def)
+	c.options = o.Regex
+	f := &Filter{name: def.Name, now: o.Now, noDate: o.NoDate, dates: o.Dates}
+	if f.now == nil {
+		f.now = time.Now
+	}
+	if f.dates == nil {
+		var err error
+		if f.dates, err = ParseDatepattern(def.Datepattern, o.Location, o.Now); err != nil {
+			c.errs = append(c.errs, err)
+		}
+	}
+	f.compile(c, def)
+	if len(c.errs) > 0 {
+		return nil, errors.Join(c.errs...)
+	}
+	f.names = c.names
+	f.spans, f.values = make([]span, len(c.names)), make([]string, len(c.names))
+	f.sessions = newSessions(len(c.names))
+	return f, nil
+}
+
+// compile sets the rules of f.
+func (f *Filter) compile(c *compiler, def fail2ban.Filter) {
+	if len(def.Failregex) == 0 {
+		c.errs = append(c.errs, errors.New("filter "+def.Name+" has no failregex"))
+		return
+	}
+	named := true
+	if def.Prefregex.Text != "" {
+		if f.prefix = c.list("prefregex", []fail2ban.Regex{def.Prefregex}, 0); f.prefix != nil {
+			named = f.prefix.groups[0].identifies()
+			f.content = f.prefix.groups[0].group(slotContent)
+		}
+	} else {
+		named = false
+	}
+	if def.Maxlines > 1 {
+		c.errs = append(c.errs, errors.New("filter "+def.Name+" has maxlines above 1: matches over several lines are not supported; tie lines together with <F-MLFID>"))
+		return
+	}
+	f.fail = c.list("failregex", def.Failregex, 0)
+	f.ignore = c.list("ignoreregex", def.Ignoreregex, 0)
+	f.ignoreFirst = len(def.Ignoreregex) > 0 && len(def.Ignoreregex) < len(def.Failregex)-2
+	for i, re := range def.Failregex {
+		f.texts = append(f.texts, re.Text)
+		if f.fail != nil && !named && !f.fail.groups[i].identifies() {
+			c.fail(re, "failregex", "nothing in it says who is to blame", "write <HOST> or <ADDR> where the address stands, or tie lines together with <F-MLFID>")
+		}
+	}
+}
+
+// Rules are the failregex as they were written, in the order of Result.Rule.
+func (f *Filter) Rules() []string { return slices.Clone(f.texts) }
+
+// Stats says what the filter met so far.
+func (f *Filter) Stats() Stats {
+	s := f.stats
+	s.Sessions, s.Dropped = len(f.sessions.byKey), f.sessions.dropped
+	s.Nameless += f.sessions.lost
+	for _, r := range []*rules{f.prefix, f.fail, f.ignore} {
+		if r != nil {
+			s.OutOfStep += r.matcher.Stats().OutOfSteps
+		}
+	}
+	return s
+}
+
+// Line says what the line of r tells. It allocates only if that is more than Nothing.
+func (f *Filter) Line(r *tocsin.Record) Result {
+	f.stats.Lines++
+	if len(r.Text) >= maxLine {
+		f.stats.TooLong++
+		return Result{Rule: -1}
+	}
+	at, from, to := f.date(r)
+	kind, rule := f.match(f.cut(r.Text, from, to))
+	if kind != Failed {
+		return Result{Kind: kind, Rule: rule}
+	}
+	line := tocsin.Line{Source: r.Source, Pos: r.Pos, At: at, Text: string(r.Text)}
+	f.read(line.Text, from, to)
+	return f.judge(rule, line)
+}
+
+// date is the time of a record, and which bytes of its text told it.
+func (f *Filter) date(r *tocsin.Record) (at time.Time, from, to int) {
+	if !r.At.IsZero() {
+		return r.At, 0, 0
+	}
+	if !f.noDate {
+		at, from, to, ok := f.dates.Find(r.Text)
+		if ok {
+			f.last = at
+			return at, from, to
+		}
+		f.stats.Undated++
+	}
+	if f.last.IsZero() || f.noDate {
+		return f.now(), 0, 0
+	}
+	return f.last, 0, 0
+}
+
+// cut is text without its date. What stands before the date and what stands behind it are joined, as in fail2ban.
+func (f *Filter) cut(text []byte, from, to int) []byte {
+	if from == 0 {
+		return text[to:]
+	}
+	f.scratch = append(append(f.scratch[:0], text[:from]...), text[to:]...)
+	return f.scratch
+}
+
+// match finds the first rule that fits the line without its date, and sets f.spans. The kind is Nothing, Ignored or
+// Failed; Failed means only that a rule fits.
+func (f *Filter) match(text []byte) (Kind, int) {
+	if f.ignoreFirst && f.ignore.matcher.Match(text) >= 0 {
+		return f.ignored(-1)
+	}
+	content, offset := text, 0
+	if f.prefix != nil {
+		if f.prefix.matcher.Match(text) < 0 {
+			return Nothing, -1
+		}
+		if f.content > 0 {
+			if from, to := f.prefix.matcher.Group(f.content); to > from {
+				content, offset = text[from:to], from
+			}
+		}
+	}
+	rule := f.fail.matcher.Match(content)
+	if rule < 0 {
+		return Nothing, -1
+	}
+	if f.ignore != nil && f.ignore.matcher.Match(content) >= 0 {
+		return f.ignored(rule)
+	}
+	for i := range f.spans {
+		f.spans[i] = unset
+	}
+	if f.prefix != nil {
+		f.prefix.overlay(0, 0, f.spans)
+	}
+	f.fail.overlay(rule, offset, f.spans)
+	return Failed, rule
+}
+
+func (f *Filter) ignored(rule int) (Kind, int) {
+	f.stats.Ignored++
+	return Ignored, rule
+}
+
+// read sets f.values from f.spans: parts of the whole line, whose bytes [from, to) were cut out before it was matched.
+func (f *Filter) read(line string, from, to int) {
+	for i, s := range f.spans {
+		switch {
+		case s.empty():
+			f.values[i] = ""
+		case s.to <= from:
+			f.values[i] = line[s.from:s.to]
+		case s.from >= from:
+			f.values[i] = line[s.from+to-from : s.to+to-from]
+		default: // around the date
+			f.values[i] = line[s.from:from] + line[to:s.to+to-from]
+		}
+	}
+}
+
+// judge makes an answer of the groups in f.values.
+func (f *Filter) judge(rule int, line tocsin.Line) Result {
+	key := f.values[slotSession]
+	if key != "" {
+		return f.inSession(rule, key, line)
+	}
+	switch {
+	case f.values[slotEnded] != "":
+		return f.loggedOut(rule, f.values, line)
+	case f.values[slotGained] != "":
+		return f.loggedIn(rule, f.values, line)
+	case f.values[slotNoFail] != "":
+		return f.helper(rule)
+	}
+	return f.failed(rule, f.values, line, nil)
+}
+
+// inSession judges a line that belongs to a session. fail2ban's rules for it, with the session's own time and bounds:
+// a helper only adds what it knows; a failure whose peer is not known yet waits for the line that names it; a success
+// forgets what waits, unless several user names were tried.
+func (f *Filter) inSession(rule int, key string, line tocsin.Line) Result {
+	gained, ended, forget := f.values[slotGained] != "", f.values[slotEnded] != "", f.values[slotForget] != ""
+	noFail := gained || f.values[slotNoFail] != ""
+	s := f.sessions.get(key, line.At)
+	switch known := s != nil; {
+	case !known && forget:
+		s = f.sessions.take()
+		defer f.sessions.release(s)
+	case !known:
+		s = f.sessions.add(key, len(line.Text), line.At)
+	case s.other(f.values):
+		f.stats.Nameless += uint64(len(s.pending))
+		s.reset()
+	}
+	switch {
+	case !forget:
+		defer f.sessions.account(s)
+	case s.key != "":
+		defer f.sessions.remove(s)
+	}
+	s.learn(f.values, len(line.Text))
+	if ended {
+		return f.loggedOut(rule, s.values, line)
+	}
+	if gained {
+		clear(s.pending)
+		s.pending = s.pending[:0]
+	}
+	if len(s.pending) > 0 || s.several {
+		noFail, gained = false, false
+	}
+	switch {
+	case gained:
+		return f.loggedIn(rule, s.values, line)
+	case noFail:
+		if !forget {
+			s.helpers = keep(s.helpers, line)
+		}
+		return f.helper(rule)
+	case identify(s.values).id != "":
+		return f.failed(rule, s.values, line, s.deliver())
+	case forget:
+		f.stats.Nameless++
+	default:
+		s.pending = keep(s.pending, line)
+	}
+	return f.helper(rule)
+}
+
+func (f *Filter) helper(rule int) Result {
+	f.stats.Helpers++
+	return Result{Kind: Helper, Rule: rule}
+}
+
+// failed answers with a failure of whom values name.
+func (f *Filter) failed(rule int, values []string, line tocsin.Line, context []tocsin.Line) Result {
+	who := identify(values)
+	if who.id == "" {
+		f.stats.Nameless++
+		return Result{Kind: Helper, Rule: rule}
+	}
+	f.failure = tocsin.Failure{Filter: f.name, ID: who.id, Prefix: who.prefix, User: values[slotUser], At: line.At, Line: line,
+		Context: context, Fields: f.fields(values, who)}
+	if who.bad {
+		f.stats.BadIDs++
+		return Result{Kind: BadID, Rule: rule, Failure: &f.failure}
+	}
+	f.stats.Failures++
+	return Result{Kind: Failed, Rule: rule, Failure: &f.failure}
+}
+
+// fields are the groups that no other part of a Failure tells.
+func (f *Filter) fields(values []string, who identity) []tocsin.Field {
+	n := 0
+	tells := func(i slot) bool { return (i == slotPort || i >= firstOwnSlot) && values[i] != "" }
+	for i := range values {
+		if tells(i) {
+			n++
+		}
+	}
+	other := who.addr.IsValid() && values[slotID] != "" && who.prefix.Addr() != who.addr
+	if other {
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	fields := make([]tocsin.Field, 0, n)
+	if other {
+		fields = append(fields, tocsin.Field{Name: "ip", Value: who.addr.String()})
+	}
+	for i, v := range values {
+		if tells(i) {
+			name := f.names[i]
+			if i == slotPort {
+				name = "port"
+			}
+			fields = append(fields, tocsin.Field{Name: name, Value: v})
+		}
+	}
+	return fields
+}
+
+func (f *Filter) loggedIn(rule int, values []string, line tocsin.Line) Result {
+	return f.logged(rule, values, line, true)
+}
+
+func (f *Filter) loggedOut(rule int, values []string, line tocsin.Line) Result {
+	return f.logged(rule, values, line, false)
+}
+
+// logged answers with the beginning or end of a login. One whose peer nobody named is of no use, and counted.
+func (f *Filter) logged(rule int, values []string, line tocsin.Line, opened bool) Result {
+	who := identify(values)
+	if !who.addr.IsValid() {
+		f.stats.Nameless++
+		return f.helper(rule)
+	}
+	port := values[slotPort]
+	if i := slices.Index(f.names, "port"); port == "" && i >= 0 {
+		port = values[i]
+	}
+	f.login = tocsin.Login{Source: line.Source, Addr: who.addr, Port: parsePort(port), User: values[slotUser], At: line.At, Opened: opened}
+	if opened {
+		f.stats.Logins++
+		return Result{Kind: LoggedIn, Rule: rule, Login: &f.login}
+	}
+	f.stats.Logouts++
+	return Result{Kind: LoggedOut, Rule: rule, Login: &f.login}
+}

@@ -1,0 +1,196 @@
+package filter
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"tocsin/internal/fail2ban"
+	"tocsin/internal/regex"
+)
+
+// slot is the place of a named group among all named groups of a filter.
+type slot = int
+
+// The slots of the groups that the engine itself understands. Those that only a user's filter names come behind them.
+const (
+	slotIP4     slot = iota
+	slotIP6          // with slotCIDR a network
+	slotCIDR         //
+	slotDNS          // a host name
+	slotID           // <F-ID>: what is banned in place of the address
+	slotUser         //
+	slotPort         // <F-PORT/>
+	slotContent      // of prefregex: the part of the line that failregex sees
+	slotSession      // <F-MLFID>: lines with the same text here belong together
+	slotNoFail       // <F-NOFAIL>: the line counts as nothing, it only helps
+	slotForget       // <F-MLFFORGET>: the session ends with this line
+	slotGained       // <F-MLFGAINED>: somebody logged in
+	slotEnded        // <F-MLFENDED>: their session ended; fail2ban does not know it
+	firstOwnSlot
+)
+
+// wellKnown names the groups of the slots above.
+var wellKnown = [firstOwnSlot]string{"ip4", "ip6", "cidr", "dns", "fid", "user", "fport", "content",
+	"mlfid", "nofail", "mlfforget", "mlfgained", "mlfended"}
+
+// anyID are the groups of which a filter needs one: without them nobody could be blamed.
+var anyID = []slot{slotID, slotIP4, slotIP6, slotDNS, slotSession}
+
+// groups is the layout of one expression's named groups.
+type groups struct {
+	slots []groupSlot // every named group, in the order of the pattern
+	alts  []altGroup  // alt_user, alt_user1, ..: sorted by name
+}
+
+type groupSlot struct {
+	group int
+	slot  slot
+}
+
+// altGroup fills the slot into if that is empty: <F-ALT_USER> fills user.
+type altGroup struct{ from, into slot }
+
+// span is a part of the line without its date; from is -1 where the group took no part.
+type span struct{ from, to int }
+
+var unset = span{-1, -1}
+
+func (s span) empty() bool { return s.to <= s.from }
+
+// rules is a compiled list of expressions, with the layout of each.
+type rules struct {
+	matcher *regex.Matcher
+	groups  []groups
+}
+
+// compiler turns the lines of a filter into rules and collects every mistake.
+type compiler struct {
+	names     []string // by slot
+	hostNames bool     // <HOST> takes names
+	options   regex.Options
+	errs      []error
+}
+
+func newCompiler(def fail2ban.Filter) *compiler {
+	return &compiler{names: slices.Clone(wellKnown[:]), hostNames: def.Usedns != "no"}
+}
+
+func (c *compiler) fail(re fail2ban.Regex, kind, msg, hint string) {
+	c.errs = append(c.errs, &fail2ban.Error{Pos: re.Pos, Msg: kind + ": " + msg, Hint: hint})
+}
+
+// one compiles a single line; nil if it is mistaken.
+func (c *compiler) one(re fail2ban.Regex, kind string, flags regex.Flags) *regex.Regexp {
+	e, err := expand(re.Text, c.hostNames)
+	if err != nil {
+		c.fail(re, kind, err.Error(), "")
+		return nil
+	}
+	compiled, err := regex.Compile(e.text, flags)
+	if err != nil {
+		var syntax *regex.SyntaxError
+		if !errors.As(err, &syntax) {
+			c.fail(re, kind, err.Error(), "")
+			return nil
+		}
+		at := min(e.source(syntax.Offset), len(re.Text))
+		c.fail(re, kind, fmt.Sprintf("%s at character %d, at %q", syntax.Msg, at+1, excerpt(re.Text[at:])), syntax.Hint)
+		return nil
+	}
+	if slices.Contains(compiled.GroupNames(), "host") {
+		c.fail(re, kind, "the group (?P<host>..) is of old; nothing reads it", "write <HOST>")
+		return nil
+	}
+	return compiled
+}
+
+// excerpt is the beginning of a text, for an error.
+func excerpt(s string) string {
+	const most = 30
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + ".."
+}
+
+// list compiles a list of lines into rules; nil if the list is empty or holds a mistake.
+func (c *compiler) list(kind string, list []fail2ban.Regex, flags regex.Flags) *rules {
+	var all []*regex.Regexp
+	r := &rules{}
+	for _, re := range list {
+		if compiled := c.one(re, kind, flags); compiled != nil {
+			all = append(all, compiled)
+			r.groups = append(r.groups, c.layout(compiled.GroupNames()))
+		}
+	}
+	if len(all) == 0 || len(all) < len(list) {
+		return nil
+	}
+	set, err := regex.NewSet(all, c.options)
+	if err != nil {
+		c.fail(list[0], kind, err.Error(), "")
+		return nil
+	}
+	r.matcher = set.NewMatcher()
+	return r
+}
+
+func (c *compiler) slot(name string) slot {
+	if i := slices.Index(c.names, name); i >= 0 {
+		return i
+	}
+	c.names = append(c.names, name)
+	return len(c.names) - 1
+}
+
+func (c *compiler) layout(names []string) groups {
+	var g groups
+	for group, name := range names {
+		if name != "" {
+			g.slots = append(g.slots, groupSlot{group, c.slot(name)})
+		}
+	}
+	alts := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !strings.HasPrefix(name, "alt_") })
+	slices.Sort(alts)
+	for _, name := range alts {
+		into := strings.TrimRight(strings.TrimPrefix(name, "alt_"), "_0123456789")
+		g.alts = append(g.alts, altGroup{c.slot(name), c.slot(into)})
+	}
+	return g
+}
+
+// identifies says whether one of the groups could name somebody.
+func (g groups) identifies() bool {
+	return slices.ContainsFunc(g.slots, func(s groupSlot) bool { return slices.Contains(anyID, s.slot) })
+}
+
+// group is the number of the group in a slot, 0 if there is none.
+func (g groups) group(in slot) int {
+	for _, s := range g.slots {
+		if s.slot == in {
+			return s.group
+		}
+	}
+	return 0
+}
+
+// overlay copies the groups of the rule that matched into spans. text began at byte offset of the line. A group that
+// took no part erases what an earlier expression put there, as in fail2ban.
+func (r *rules) overlay(rule, offset int, spans []span) {
+	g := &r.groups[rule]
+	for _, s := range g.slots {
+		from, to := r.matcher.Group(s.group)
+		if from < 0 {
+			spans[s.slot] = unset
+			continue
+		}
+		spans[s.slot] = span{offset + from, offset + to}
+	}
+	for _, a := range g.alts {
+		if spans[a.into].empty() && !spans[a.from].empty() {
+			spans[a.into] = spans[a.from]
+		}
+	}
+}
