@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrCgo says that this binary has threads that Go does not know, so that nothing can be given up on all of them.
+var ErrCgo = errors.New("this program was built with cgo; build it with CGO_ENABLED=0")
+
 // Have tells whether this process has a capability in force, such as unix.CAP_NET_ADMIN.
 func Have(capability int) bool {
 	_, sets, err := capabilities()
@@ -19,8 +22,8 @@ func Have(capability int) bool {
 // inheritable, ambient and bounding sets of all its threads, and with no_new_privs for its children. The user id stays.
 //
 // Afterwards a process of root may do what the capabilities allow, and otherwise what the owner of root's files may. The
-// error says what could not be given up; then some of it may be given up and some not. Binaries with cgo cannot reach all
-// threads and get an error before anything is changed.
+// error says what could not be given up; then some of it may be given up and some not. A binary with cgo gets ErrCgo
+// before anything is changed.
 func DropTo(keep ...int) error {
 	if err := onAllThreads(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
@@ -54,8 +57,12 @@ func DropTo(keep ...int) error {
 }
 
 // dropBounding takes every capability that the kernel knows and kept lacks from the bounding set, so that a child of root
-// does not get it back by running a program.
+// does not get it back by running a program. Without CAP_SETPCAP that is not allowed, as in some containers; then
+// no_new_privs does it alone (capabilities(7)).
 func dropBounding(kept [2]uint32) error {
+	if !Have(unix.CAP_SETPCAP) {
+		return nil
+	}
 	for c := 0; c < 64; c++ {
 		if kept[c/32]&(1<<(c%32)) != 0 {
 			continue
@@ -75,10 +82,14 @@ func dropBounding(kept [2]uint32) error {
 }
 
 func onAllThreads(call, a, b, c uintptr) error {
-	if _, _, errno := syscall.AllThreadsSyscall6(call, a, b, c, 0, 0, 0); errno != 0 {
+	switch _, _, errno := syscall.AllThreadsSyscall6(call, a, b, c, 0, 0, 0); errno {
+	case 0:
+		return nil
+	case unix.ENOTSUP:
+		return ErrCgo
+	default:
 		return errno
 	}
-	return nil
 }
 
 // capabilities are those of the calling thread, which are those of all: only DropTo changes them.
