@@ -82,7 +82,7 @@ func (o *oracle) ask(t testing.TB, pattern string, flags Flags, texts [][]byte) 
 		P string   `json:"p"`
 		F int      `json:"f"`
 		T []string `json:"t"`
-	}{P: pattern, F: f}
+	}{P: pattern, F: f, T: []string{}}
 	for _, text := range texts {
 		q.T = append(q.T, base64.StdEncoding.EncodeToString(text))
 	}
