@@ -202,7 +202,8 @@ type Why struct {
 type Standing struct {
 	Jail     string     `json:"jail"`
 	Failures int        `json:"failures"` // within the window now
-	MaxRetry int        `json:"maxretry"` // the failure that would ban, with the patience that this address enjoys
+	More     int        `json:"more"`     // how many more would ban
+	MaxRetry int        `json:"maxretry"` // how many within findtime ban, with the patience that this address enjoys
 	FindTime string     `json:"findtime"`
 	Patience string     `json:"patience"` // why this address may fail more often, "" if it may not
 	Last     *time.Time `json:"last"`

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+type completionCmd struct {
+	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
+}
+
+func (*completionCmd) Help() string {
+	return "Example: tocsin completion bash > /etc/bash_completion.d/tocsin"
+}
+
+func (c *completionCmd) Run(e *env) error {
+	commands := e.parser.Model.Children
+	switch c.Shell {
+	case "bash":
+		completeBash(e.stdout, commands, e.parser.Model.Flags)
+	case "zsh":
+		fmt.Fprintln(e.stdout, "#compdef tocsin\nautoload -U +X bashcompinit && bashcompinit")
+		completeBash(e.stdout, commands, e.parser.Model.Flags)
+	case "fish":
+		completeFish(e.stdout, commands, e.parser.Model.Flags)
+	}
+	return nil
+}
+
+// addressCommands take an address; those that are banned are offered.
+const addressCommands = "why|unban"
+
+func completeBash(w io.Writer, commands []*kong.Node, common []*kong.Flag) {
+	fmt.Fprint(w, `_tocsin() {
+	local cur=${COMP_WORDS[COMP_CWORD]} cmd="" i
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in -*) ;; *) cmd=${COMP_WORDS[i]}; break ;; esac
+	done
+	local words
+	case $cmd in
+`)
+	var names []string
+	for _, c := range commands {
+		names = append(names, c.Name)
+		fmt.Fprintf(w, "	%s) words=%q ;;\n", c.Name, strings.Join(append(flagNames(c.Flags), argWords(c)...), " "))
+	}
+	fmt.Fprintf(w, "	*) words=%q ;;\n", strings.Join(append(names, flagNames(common)...), " "))
+	fmt.Fprintf(w, `	esac
+	case $cmd in
+	%s) [[ $cur == -* ]] || words=$(tocsin bans 2>/dev/null | awk 'NR > 1 {print $1}') ;;
+	replay|test|check) [[ $cur == -* ]] || { COMPREPLY=($(compgen -f -- "$cur")); return; } ;;
+	esac
+	COMPREPLY=($(compgen -W "$words" -- "$cur"))
+}
+complete -F _tocsin tocsin
+`, addressCommands)
+}
+
+func completeFish(w io.Writer, commands []*kong.Node, common []*kong.Flag) {
+	for _, f := range common {
+		fmt.Fprintf(w, "complete -c tocsin -l %s -d %s\n", f.Name, fishQuote(f.Help))
+	}
+	for _, c := range commands {
+		fmt.Fprintf(w, "complete -c tocsin -n __fish_use_subcommand -f -a %s -d %s\n", c.Name, fishQuote(c.Help))
+		for _, f := range c.Flags {
+			fmt.Fprintf(w, "complete -c tocsin -n '__fish_seen_subcommand_from %s' -l %s -d %s\n", c.Name, f.Name, fishQuote(f.Help))
+		}
+	}
+	for _, name := range strings.Split(addressCommands, "|") {
+		fmt.Fprintf(w, "complete -c tocsin -n '__fish_seen_subcommand_from %s' -f -a \"(tocsin bans 2>/dev/null | awk 'NR > 1 {print \\$1}')\"\n", name)
+	}
+}
+
+func flagNames(flags []*kong.Flag) []string {
+	var out []string
+	for _, f := range flags {
+		if !f.Hidden {
+			out = append(out, "--"+f.Name)
+		}
+	}
+	return out
+}
+
+// argWords are the values that a command's argument may take, if they are fixed.
+func argWords(c *kong.Node) []string {
+	var out []string
+	for _, a := range c.Positional {
+		out = append(out, a.EnumSlice()...)
+	}
+	return out
+}
+
+func fishQuote(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}

@@ -1,0 +1,347 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"tocsin"
+	"tocsin/internal/api"
+)
+
+type statusCmd struct{}
+
+func (*statusCmd) Help() string { return "Example: tocsin status --json | jq .bans_now" }
+
+func (*statusCmd) Run(e *env) error {
+	s, err := e.client().Status(e.ctx)
+	if err != nil {
+		return err
+	}
+	return e.print(s, func(w io.Writer) { printStatus(w, &s, time.Now()) })
+}
+
+func printStatus(w io.Writer, s *api.Status, now time.Time) {
+	mode := s.Mode
+	if s.ModeReason != "" {
+		mode += " (" + s.ModeReason + ")"
+	}
+	fmt.Fprintf(w, "tocsin %s is %s, since %s\n", s.Version, mode, when(s.Started, now))
+	fmt.Fprintf(w, "%d banned now, %d in the last 24 hours\n", s.BansNow, s.BansDay)
+	t := table(w)
+	fmt.Fprintln(t, "\nJAIL\tPORTS\tRULE\tBANNED\tFAILURES\tLOGINS")
+	for _, j := range s.Jails {
+		fmt.Fprintf(t, "%s\t%s\t%d in %s: %s\t%d\t%d\t%d\n", j.Name, tocsin.PortsString(j.Ports), j.MaxRetry, j.FindTime, j.BanTime, j.BansNow, j.Failures, j.Logins)
+	}
+	fmt.Fprintln(t, "\nSOURCE\tLINES\tLAST\t")
+	for _, src := range s.Sources {
+		last := "nothing yet"
+		if src.LastLine != nil {
+			last = when(*src.LastLine, now)
+		}
+		if src.Error != "" {
+			last = src.Error
+		}
+		fmt.Fprintf(t, "%s\t%d\t%s\t\n", src.Name, src.Lines, last)
+	}
+	t.Flush()
+	printFindings(w, s.Warnings)
+}
+
+type bansCmd struct {
+	All    bool   `help:"Also those that are over."`
+	Since  string `placeholder:"24h" help:"Only those that began within this time."`
+	Jail   string `help:"Only those of this jail."`
+	Limit  int    `default:"1000" help:"At most so many, the newest first."`
+	Detail bool   `help:"With the log lines."`
+}
+
+func (*bansCmd) Help() string { return "Example: tocsin bans --all --since 24h" }
+
+func (b *bansCmd) Run(e *env) error {
+	q := api.BansQuery{Jail: b.Jail, All: b.All, Limit: b.Limit, Detail: b.Detail}
+	if b.Since != "" {
+		d, err := durationArg("--since", b.Since)
+		if err != nil {
+			return err
+		}
+		q.Since = d
+	}
+	list, err := e.client().Bans(e.ctx, q)
+	if err != nil {
+		return err
+	}
+	return e.print(list, func(w io.Writer) { printBans(w, &list, b.Detail, time.Now()) })
+}
+
+func printBans(w io.Writer, list *api.Bans, detail bool, now time.Time) {
+	if len(list.Bans) == 0 {
+		fmt.Fprintln(w, "nobody is banned")
+		return
+	}
+	t := table(w)
+	fmt.Fprintln(t, "ADDRESS\tJAIL\tSINCE\tUNTIL\tPORTS\tREASON")
+	for i := range list.Bans {
+		b := &list.Bans[i]
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", tocsin.Printable(b.ID), b.Jail, clock(b.At, now), until(b, now), tocsin.PortsString(b.Ports), tocsin.Printable(b.Reason))
+		if detail {
+			for _, e := range b.Evidence {
+				fmt.Fprintf(t, "  %s\n", e.Text)
+			}
+		}
+	}
+	t.Flush()
+	if list.More {
+		fmt.Fprintln(w, "there are more: --limit")
+	}
+	if list.Mode != "enforcing" {
+		fmt.Fprintf(w, "the guard is %s: nobody is really kept out\n", list.Mode)
+	}
+}
+
+type whyCmd struct {
+	Addr string `arg:"" name:"address" help:"IP address; \"me\" is where you are connected from."`
+}
+
+func (*whyCmd) Help() string { return "Example: tocsin why 192.0.2.7" }
+
+func (y *whyCmd) Run(e *env) error {
+	p, err := prefixArg(y.Addr)
+	if err != nil {
+		return err
+	}
+	if !p.IsSingleIP() {
+		return api.Errorf(api.ExitUsage, "ask for one address of it: tocsin why "+p.Addr().String(), p.String()+" is a whole network")
+	}
+	a, err := e.client().Why(e.ctx, p.Addr())
+	if err != nil {
+		return err
+	}
+	return e.print(a, func(w io.Writer) { printWhy(w, &a, time.Now()) })
+}
+
+func printWhy(w io.Writer, y *api.Why, now time.Time) {
+	for i := range y.Bans {
+		printBan(w, y, &y.Bans[i], now)
+	}
+	if !y.Banned {
+		fmt.Fprintf(w, "%s is not banned\n", y.Addr)
+	}
+	if y.Allowed != nil {
+		fmt.Fprintf(w, "  never banned: %s\n", allowText(y.Allowed, now))
+	}
+	for i := range y.Standing {
+		printStanding(w, &y.Standing[i])
+	}
+	if y.Today > 0 {
+		fmt.Fprintf(w, "  %s in the last 24 hours\n", count(y.Today, "failure"))
+	}
+	if len(y.Users) > 0 {
+		fmt.Fprintf(w, "  user names tried: %s\n", strings.Join(y.Users, ", "))
+	}
+	if len(y.Logins) > 0 {
+		fmt.Fprintf(w, "  logged in: %s\n", loginsText(y.Logins, now))
+	}
+	printFormer(w, y, now)
+	if !y.Banned && y.Allowed == nil && len(y.Standing) == 0 && y.Today == 0 && y.FormerAll == 0 && len(y.Logins) == 0 {
+		fmt.Fprintln(w, "  nothing is known of it")
+	}
+	if len(y.Next) > 0 {
+		fmt.Fprintf(w, "\n  next: %s\n", strings.Join(y.Next, "\n        "))
+	}
+}
+
+func printBan(w io.Writer, y *api.Why, b *api.Ban, now time.Time) {
+	verb := "is banned"
+	if y.Mode != "enforcing" {
+		verb = "would be banned (the guard is " + y.Mode + ")"
+	}
+	who := y.Addr
+	if p, err := netip.ParsePrefix(b.Prefix); err == nil && !p.IsSingleIP() {
+		who += " (in " + b.Prefix + ")"
+	}
+	fmt.Fprintf(w, "%s %s on %s until %s\n", who, verb, portsText(b.Ports), until(b, now))
+	fmt.Fprintf(w, "  since %s, by %s: %s\n", when(b.At, now), byText(b), tocsin.Printable(b.Reason))
+	if b.Verdict == "reject" {
+		fmt.Fprintln(w, "  its packets are answered with a refusal")
+	}
+	for _, e := range b.Evidence {
+		fmt.Fprintf(w, "    %s\n", e.Text)
+	}
+}
+
+func printStanding(w io.Writer, s *api.Standing) {
+	fmt.Fprintf(w, "  %s: %s within %s now, the %s would ban", s.Jail, count(s.Failures, "failure"), s.FindTime, ordinal(s.Failures+s.More))
+	if s.Patience != "" {
+		fmt.Fprintf(w, " (%s)", s.Patience)
+	}
+	fmt.Fprintln(w)
+	for _, e := range s.Evidence {
+		fmt.Fprintf(w, "    %s\n", e.Text)
+	}
+}
+
+func printFormer(w io.Writer, y *api.Why, now time.Time) {
+	if y.FormerAll == 0 {
+		return
+	}
+	fmt.Fprintf(w, "  %s before:\n", count(y.FormerAll, "ban"))
+	for i := range y.Former {
+		b := &y.Former[i]
+		end := "ran out"
+		if b.EndedAt != nil {
+			end = "lifted by " + tocsin.Printable(b.EndedBy) + " " + clock(*b.EndedAt, now)
+		}
+		fmt.Fprintf(w, "    %s by %s: %s (%s)\n", clock(b.At, now), byText(b), tocsin.Printable(b.Reason), end)
+		for _, e := range b.Evidence {
+			fmt.Fprintf(w, "      %s\n", e.Text)
+		}
+	}
+	if y.FormerAll > len(y.Former) {
+		fmt.Fprintf(w, "    and %d older ones\n", y.FormerAll-len(y.Former))
+	}
+}
+
+func byText(b *api.Ban) string {
+	switch {
+	case b.By != "":
+		return tocsin.Printable(b.By)
+	case b.Origin == "jail":
+		return "jail " + b.Jail
+	}
+	return b.Origin
+}
+
+func loginsText(ls []api.Login, now time.Time) string {
+	var out []string
+	for _, l := range ls {
+		out = append(out, l.User+" "+clock(l.At, now))
+	}
+	return strings.Join(out, ", ")
+}
+
+func printAllowed(w io.Writer, list api.Allowed) {
+	t := table(w)
+	fmt.Fprintln(t, "NEVER BANNED\tWHY\tUNTIL")
+	for i := range list.Allowed {
+		a := &list.Allowed[i]
+		end := "always"
+		if a.Until != nil {
+			end = clock(*a.Until, time.Now())
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", a.Prefix, whyAllowed(a), end)
+	}
+	t.Flush()
+}
+
+func allowText(a *api.Allow, now time.Time) string {
+	s := a.Prefix + " is " + whyAllowed(a)
+	if a.Until != nil {
+		s += ", until " + clock(*a.Until, now)
+	}
+	return s
+}
+
+func whyAllowed(a *api.Allow) string {
+	var s string
+	switch a.Origin {
+	case "operator":
+		s = "allowed by " + tocsin.Printable(a.By)
+		if a.Note != "" {
+			s += " (" + tocsin.Printable(a.Note) + ")"
+		}
+	case "configuration":
+		s = "allowed in the configuration"
+	default:
+		s = a.Origin
+	}
+	if a.Jail != "" {
+		s += ", in jail " + a.Jail
+	}
+	return s
+}
+
+func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 8, 2, ' ', 0) }
+
+func portsText(ports []uint16) string {
+	if len(ports) == 0 {
+		return "all ports"
+	}
+	if len(ports) == 1 {
+		return "port " + tocsin.PortsString(ports)
+	}
+	return "ports " + tocsin.PortsString(ports)
+}
+
+func until(b *api.Ban, now time.Time) string {
+	switch {
+	case b.EndedAt != nil:
+		return "lifted " + clock(*b.EndedAt, now)
+	case b.Until == nil:
+		return "unbanned by hand"
+	case b.Active:
+		return clock(*b.Until, now) + " (" + roughly(b.Until.Sub(now)) + " left)"
+	}
+	return clock(*b.Until, now)
+}
+
+// clock is a local time, without the date if that is today.
+func clock(t, now time.Time) string {
+	t, now = t.Local(), now.Local()
+	if t.Year() == now.Year() && t.YearDay() == now.YearDay() {
+		return t.Format("15:04:05")
+	}
+	return t.Format("2006-01-02 15:04:05")
+}
+
+// when is a local time with how long ago that is.
+func when(t, now time.Time) string {
+	return clock(t, now) + " (" + roughly(now.Sub(t)) + " ago)"
+}
+
+// roughly is a duration as people say it.
+func roughly(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0 s"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func ordinal(n int) string {
+	suffix := "th"
+	if n%100 < 11 || n%100 > 13 {
+		switch n % 10 {
+		case 1:
+			suffix = "st"
+		case 2:
+			suffix = "nd"
+		case 3:
+			suffix = "rd"
+		}
+	}
+	return fmt.Sprintf("%d%s", n, suffix)
+}
+
+func addresses(n int) string {
+	if n == 1 {
+		return "1 address"
+	}
+	return fmt.Sprintf("%d addresses", n)
+}

@@ -1,0 +1,279 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"tocsin"
+	"tocsin/internal/api"
+	"tocsin/internal/config"
+	"tocsin/internal/jail"
+	"tocsin/internal/store"
+)
+
+// Bounds of an answer.
+const (
+	defaultBans = 1000
+	maxFormer   = 20
+	maxLogins   = 10
+	maxUsers    = 20
+)
+
+func (g *Guard) mode() (mode, reason string, until *time.Time) {
+	end, off := ExitOpen(g.state, time.Now())
+	switch {
+	case off:
+		return "off", "the emergency exit is open; tocsin on closes it", api.Time(end)
+	case !g.enforces:
+		return "observing", g.observes, nil
+	}
+	return "enforcing", "", nil
+}
+
+func (g *Guard) status(ctx context.Context) (api.Status, error) {
+	s := api.Status{Schema: api.SchemaStatus, Version: g.o.Version, Started: g.started.UTC(), Config: g.o.ConfigPath, Jails: []api.Jail{}, Sources: []api.Source{}}
+	s.Mode, s.ModeReason, s.OffUntil = g.mode()
+	var readers []*reader
+	if err := g.do(ctx, func() {
+		now := make(map[string]int)
+		for k := range g.active {
+			now[k.jail]++
+		}
+		s.BansNow = len(g.active)
+		for _, c := range g.set.cells {
+			s.Jails = append(s.Jails, c.status(now[c.conf.Name]))
+		}
+		readers = g.running
+	}); err != nil {
+		return s, api.Errorf(api.ExitTryLater, "", err.Error())
+	}
+	for _, r := range readers {
+		s.Sources = append(s.Sources, r.status())
+	}
+	var err error
+	if s.BansDay, err = g.store.CountBans(time.Now().Add(-24 * time.Hour)); err != nil {
+		return s, fmt.Errorf("count today's bans: %w", err)
+	}
+	s.Warnings = slices.DeleteFunc(g.findings(ctx), func(f api.Finding) bool { return f.Severity == severityNote })
+	return s, nil
+}
+
+func (c *cell) status(bansNow int) api.Jail {
+	st := c.jail.Stats()
+	ports := c.options.Ports
+	if ports == nil {
+		ports = []uint16{}
+	}
+	return api.Jail{
+		Name: c.conf.Name, Filter: c.conf.Filter, Sources: c.sources, Ports: ports,
+		MaxRetry: c.options.MaxRetry, FindTime: config.FormatDuration(c.options.FindTime), BanTime: config.FormatDuration(c.options.BanTime),
+		Addresses: st.Addresses, Failures: c.tally.failures, Logins: c.tally.logins, Bans: c.tally.bans,
+		Spared: c.tally.spared, BansNow: bansNow,
+	}
+}
+
+func (r *reader) status() api.Source {
+	st := r.src.Stats()
+	out := api.Source{Name: r.name, Lines: st.Lines, Bytes: st.Bytes, Cut: st.Cut, Dropped: st.Dropped}
+	if us := r.lastLine.Load(); us != 0 {
+		out.LastLine = api.Time(time.UnixMicro(us))
+	}
+	if text := r.stopped.Load(); text != nil {
+		out.Error = *text
+	}
+	return out
+}
+
+func (g *Guard) bans(_ context.Context, q api.BansQuery) (api.Bans, error) {
+	now := time.Now()
+	limit := cmp.Or(q.Limit, defaultBans)
+	sq := store.Query{Addr: q.Addr, Jail: q.Jail, Active: !q.All, Now: now, Limit: limit + 1, WithEvidence: q.Detail}
+	if q.Since > 0 {
+		sq.Since = now.Add(-q.Since)
+	}
+	rows, err := g.store.Bans(sq)
+	if err != nil {
+		return api.Bans{}, fmt.Errorf("read bans: %w", err)
+	}
+	mode, _, _ := g.mode()
+	return api.Bans{Schema: api.SchemaBans, Mode: mode, Bans: wireBans(rows[:min(limit, len(rows))], now), More: len(rows) > limit}, nil
+}
+
+func wireBans(rows []store.Ban, now time.Time) []api.Ban {
+	out := make([]api.Ban, 0, len(rows))
+	for i := range rows {
+		out = append(out, wireBan(&rows[i], now))
+	}
+	return out
+}
+
+func wireBan(row *store.Ban, now time.Time) api.Ban {
+	b := api.BanOf(&row.Decision, now)
+	if !row.Ended.IsZero() {
+		b.Active = false
+		b.EndedAt, b.EndedBy, b.EndReason = api.Time(row.Ended), row.EndedBy, row.EndReason
+	}
+	return b
+}
+
+func (g *Guard) allowed(ctx context.Context) (api.Allowed, error) {
+	out := api.Allowed{Schema: api.SchemaAllowed, Allowed: []api.Allow{}}
+	err := g.do(ctx, func() {
+		for _, e := range g.shield.entries {
+			out.Allowed = append(out.Allowed, wireAllow(e))
+		}
+		for _, p := range g.shield.conf {
+			out.Allowed = append(out.Allowed, api.Allow{Prefix: p.String(), Origin: "configuration"})
+		}
+		for _, c := range g.set.cells {
+			for _, p := range c.conf.Allow {
+				out.Allowed = append(out.Allowed, api.Allow{Prefix: p.String(), Origin: "configuration", Jail: c.conf.Name})
+			}
+		}
+		for _, p := range g.shield.fixed {
+			out.Allowed = append(out.Allowed, api.Allow{Prefix: p.Prefix.String(), Origin: p.Reason})
+		}
+	})
+	if err != nil {
+		return out, api.Errorf(api.ExitTryLater, "", err.Error())
+	}
+	return out, nil
+}
+
+func wireAllow(e store.AllowEntry) api.Allow {
+	return api.Allow{Prefix: e.Prefix.String(), Origin: "operator", Until: api.Time(e.Until), By: e.By, Note: e.Note}
+}
+
+// why gathers everything that is known of one address.
+func (g *Guard) why(ctx context.Context, addr netip.Addr) (api.Why, error) {
+	now := time.Now()
+	w := api.Why{Schema: api.SchemaWhy, Addr: addr.String(), Standing: []api.Standing{}, Bans: []api.Ban{}, Former: []api.Ban{}, Logins: []api.Login{}, Users: []string{}}
+	w.Mode, _, _ = g.mode()
+
+	var standings []jail.Standing
+	var cells []*cell
+	if err := g.do(ctx, func() {
+		w.Allowed = g.allowedAs(addr)
+		for _, c := range g.set.cells {
+			standings = append(standings, c.jail.Standing(addr, now))
+			cells = append(cells, c)
+		}
+	}); err != nil {
+		return w, api.Errorf(api.ExitTryLater, "", err.Error())
+	}
+	users := userList{}
+	for i, st := range standings {
+		if st.Failures > 0 {
+			w.Standing = append(w.Standing, wireStanding(cells[i], &st))
+			users.add(st.Users...)
+		}
+	}
+	if err := g.whyFromStore(&w, addr, now, &users); err != nil {
+		return w, err
+	}
+	w.Users = users.sorted()
+	w.Banned = len(w.Bans) > 0
+	w.Next = whatNext(&w)
+	return w, nil
+}
+
+func (g *Guard) allowedAs(addr netip.Addr) *api.Allow {
+	for _, e := range g.shield.entries {
+		if e.Prefix.Contains(addr) {
+			a := wireAllow(e)
+			return &a
+		}
+	}
+	if why, ok := g.shield.table.has(addr); ok {
+		return &api.Allow{Prefix: addr.String(), Origin: why}
+	}
+	for _, c := range g.set.cells {
+		if _, ok := c.allow.has(addr); ok {
+			return &api.Allow{Prefix: addr.String(), Origin: "configuration", Jail: c.conf.Name}
+		}
+	}
+	return nil
+}
+
+func (g *Guard) whyFromStore(w *api.Why, addr netip.Addr, now time.Time, users *userList) error {
+	rows, err := g.store.Bans(store.Query{Addr: addr, Now: now, Limit: 1000, WithEvidence: true})
+	if err != nil {
+		return fmt.Errorf("read bans of %s: %w", addr, err)
+	}
+	for i := range rows {
+		b := wireBan(&rows[i], now)
+		for _, e := range rows[i].Evidence {
+			users.add(e.User)
+		}
+		if b.Active {
+			w.Bans = append(w.Bans, b)
+			continue
+		}
+		if w.FormerAll++; len(w.Former) < maxFormer {
+			if len(w.Former) > 0 {
+				b.Evidence = []api.Evidence{}
+			}
+			w.Former = append(w.Former, b)
+		}
+	}
+	counts, err := g.store.Failures(addr, now.Add(-24*time.Hour))
+	if err != nil {
+		return fmt.Errorf("read failures of %s: %w", addr, err)
+	}
+	for _, c := range counts {
+		w.Today += c.N
+		users.add(c.Users...)
+	}
+	logins, err := g.store.Logins(addr, now.Add(-loginsAsked))
+	if err != nil {
+		return fmt.Errorf("read logins of %s: %w", addr, err)
+	}
+	for _, l := range slices.Backward(logins) {
+		if l.Opened && len(w.Logins) < maxLogins {
+			w.Logins = append(w.Logins, api.Login{At: l.At.UTC(), User: tocsin.Printable(l.User)})
+		}
+	}
+	return nil
+}
+
+func wireStanding(c *cell, st *jail.Standing) api.Standing {
+	return api.Standing{
+		Jail: c.conf.Name, Failures: st.Failures, More: st.More, MaxRetry: st.Limit, FindTime: config.FormatDuration(c.options.FindTime),
+		Patience: st.Patience.String(), Last: api.Time(st.Last), Evidence: api.EvidenceOf(st.Lines),
+	}
+}
+
+// whatNext says what a person is likely to want to type now.
+func whatNext(w *api.Why) []string {
+	switch {
+	case w.Banned:
+		return []string{"tocsin unban " + w.Addr, "tocsin allow " + w.Addr + " --for 7d"}
+	case w.Allowed != nil && w.Allowed.Origin == "operator":
+		return []string{"tocsin allow --remove " + w.Allowed.Prefix}
+	case w.Allowed != nil:
+		return []string{}
+	case len(w.Standing) > 0 || w.FormerAll > 0:
+		return []string{"tocsin ban " + w.Addr + " --for 1d", "tocsin allow " + w.Addr + " --for 7d"}
+	}
+	return []string{"tocsin bans", "tocsin status"}
+}
+
+// userList collects user names that were tried, each once, at most maxUsers.
+type userList []string
+
+func (u *userList) add(names ...string) {
+	for _, n := range names {
+		if n = tocsin.Printable(n); n != "" && len(*u) < maxUsers && !slices.Contains(*u, n) {
+			*u = append(*u, n)
+		}
+	}
+}
+
+func (u userList) sorted() []string {
+	slices.Sort(u)
+	return u
+}

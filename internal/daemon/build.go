@@ -1,0 +1,260 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"tocsin"
+	"tocsin/internal/config"
+	"tocsin/internal/fail2ban"
+	"tocsin/internal/filter"
+	"tocsin/internal/host"
+	"tocsin/internal/jail"
+	"tocsin/internal/source"
+)
+
+// set is everything that one configuration asks for, built but not started.
+type set struct {
+	conf    *config.Config
+	cells   []*cell
+	sources []string // each once, in the order of the jails
+}
+
+// cell is one jail with what it is fed and what it guards. Once it is in use the decider owns it.
+type cell struct {
+	conf    *config.Jail
+	options jail.Options
+	def     fail2ban.Filter
+	loc     *time.Location
+	sources []string
+	found   []string // how ports and sources were found, for people
+
+	jail       *jail.Jail
+	allow      prefixes
+	rebuilding bool // counts records that were seen before a restart
+	tally      struct{ failures, logins, bans, spared, badIDs uint64 }
+}
+
+// usualPorts are the ports that "auto" means for the filters we ship; sshd's are looked up on the machine.
+var usualPorts = map[string][]uint16{
+	"postfix-sasl": {25, 465, 587},
+	"dovecot":      {110, 143, 993, 995, 4190},
+	"sympa":        {80, 443},
+	"apache-auth":  {80, 443},
+	"apache-scan":  {80, 443},
+	"nginx-auth":   {80, 443},
+	"nginx-scan":   {80, 443},
+	"wordpress":    {80, 443},
+	"spip":         {80, 443},
+	"galette":      {80, 443},
+	"roundcube":    {80, 443},
+	"vsftpd":       {21, 990},
+	"proftpd":      {21, 990},
+}
+
+// builder turns a configuration into a set. With look it asks the machine where sshd listens and logs; a replay of other
+// machines' logs does not.
+type builder struct {
+	look bool
+	errs config.Errors
+	ssh  struct {
+		asked         bool
+		ports         []uint16
+		sources       []string
+		portsFound    []string
+		sourcesReason string
+	}
+}
+
+// build makes the set that a configuration asks for. All mistakes are reported at once, each with its place.
+func build(ctx context.Context, c *config.Config, look bool) (*set, error) {
+	b := builder{look: look}
+	s := &set{conf: c}
+	for i := range c.Jails {
+		if !c.Jails[i].Enabled {
+			continue
+		}
+		one := b.cell(ctx, &c.Jails[i])
+		s.cells = append(s.cells, one)
+		for _, name := range one.sources {
+			if !slices.Contains(s.sources, name) {
+				s.sources = append(s.sources, name)
+			}
+		}
+	}
+	if len(b.errs) > 0 {
+		return nil, b.errs
+	}
+	return s, nil
+}
+
+func (b *builder) wrong(j *config.Jail, key string, err error) {
+	e := &config.Error{Pos: j.Pos(key), Msg: fmt.Sprintf("jail %q: %v", j.Name, err)}
+	var spec *source.SpecError
+	if errors.As(err, &spec) {
+		e.Hint = spec.Hint
+	}
+	b.errs = append(b.errs, e)
+}
+
+func (b *builder) cell(ctx context.Context, j *config.Jail) *cell {
+	c := &cell{conf: j, loc: time.Local}
+	var err error
+	if c.def, err = filter.Load(j.Filter); err != nil {
+		b.wrong(j, "filter", err)
+	} else if _, err = filter.New(c.def, filter.Options{}); err != nil {
+		b.wrong(j, "filter", err)
+	}
+	if j.Timezone != "" {
+		if c.loc, err = time.LoadLocation(j.Timezone); err != nil {
+			b.wrong(j, "timezone", err)
+		}
+	}
+	c.options = jail.Options{
+		Name: j.Name, MaxRetry: j.MaxRetry, FindTime: j.FindTime,
+		BanTime: endless(j.BanTime), BanFactor: j.BanFactor, BanMax: endless(j.BanMax), BanMemory: j.BanMemory,
+		IPv6Prefix: j.IPv6Prefix, KnownFactor: j.KnownFactor, KnownFor: j.KnownFor,
+		SubnetBans: j.SubnetBans, SubnetWithin: j.SubnetWithin, MaxAddresses: j.MaxAddresses,
+		Verdict: j.Verdict, Ports: b.ports(ctx, j, c),
+	}
+	if c.jail, err = jail.New(c.options); err != nil {
+		b.wrong(j, "name", err)
+	}
+	for _, p := range j.Allow {
+		c.allow.add(p, "configuration")
+	}
+	c.sources = b.sourceNames(ctx, j, c)
+	for i, name := range c.sources {
+		if _, err := source.Parse(name); err != nil {
+			b.wrong(j, fmt.Sprintf("sources[%d]", i), err)
+		}
+	}
+	return c
+}
+
+// endless translates config's duration without end into jail's.
+func endless(d time.Duration) time.Duration {
+	if d == config.Forever {
+		return 0
+	}
+	return d
+}
+
+func (b *builder) ports(ctx context.Context, j *config.Jail, c *cell) []uint16 {
+	name := c.def.Name
+	switch {
+	case j.Ports.All:
+		return nil
+	case !j.Ports.Auto:
+		return tocsin.SortPorts(slices.Clone(j.Ports.List))
+	case name == "sshd" && b.look:
+		b.lookForSSH(ctx)
+		c.found = append(c.found, b.ssh.portsFound...)
+		return b.ssh.ports
+	case name == "sshd":
+		return []uint16{22}
+	case usualPorts[name] != nil:
+		return slices.Clone(usualPorts[name])
+	}
+	if name != "" {
+		b.errs = append(b.errs, &config.Error{
+			Pos: j.Pos("ports"), Msg: fmt.Sprintf("jail %q: where %s listens is not known", j.Name, name),
+			Hint: `write the ports, like ports = [80, 443], or ports = "all"`,
+		})
+	}
+	return nil
+}
+
+func (b *builder) sourceNames(ctx context.Context, j *config.Jail, c *cell) []string {
+	switch {
+	case len(j.Sources) > 0:
+		return j.Sources
+	case !b.look:
+		return nil
+	case c.def.Name == "sshd":
+		b.lookForSSH(ctx)
+		c.found = append(c.found, b.ssh.sourcesReason)
+		return b.ssh.sources
+	}
+	b.errs = append(b.errs, &config.Error{
+		Pos: j.Pos("name"), Msg: fmt.Sprintf("jail %q has no sources", j.Name),
+		Hint: `write where it logs, like sources = ["file:/var/log/nginx/error.log"]`,
+	})
+	return nil
+}
+
+func (b *builder) lookForSSH(ctx context.Context) {
+	if b.ssh.asked {
+		return
+	}
+	b.ssh.asked = true
+	var err error
+	if b.ssh.ports, b.ssh.portsFound, err = host.SSHPorts(ctx); err != nil {
+		b.ssh.portsFound = append(b.ssh.portsFound, err.Error())
+	}
+	b.ssh.sources, b.ssh.sourcesReason = host.SSHLog()
+}
+
+// Plan is what a configuration was understood to mean, for `tocsin check`.
+type Plan struct {
+	Jail     string
+	Filter   string
+	Rules    int
+	Sources  []string
+	Ports    []uint16
+	MaxRetry int
+	FindTime time.Duration
+	BanTime  time.Duration
+	Found    []string
+}
+
+// Check builds everything that the configuration asks for and starts nothing.
+func Check(ctx context.Context, c *config.Config) ([]Plan, error) {
+	s, err := build(ctx, c, true)
+	if err != nil {
+		return nil, err
+	}
+	var plans []Plan
+	for _, c := range s.cells {
+		plans = append(plans, c.plan())
+	}
+	return plans, nil
+}
+
+func (c *cell) plan() Plan {
+	return Plan{
+		Jail: c.conf.Name, Filter: c.conf.Filter, Rules: len(c.def.Failregex), Sources: c.sources, Ports: c.options.Ports,
+		MaxRetry: c.options.MaxRetry, FindTime: c.options.FindTime, BanTime: c.options.BanTime, Found: c.found,
+	}
+}
+
+// newFilter makes the filter through which one source feeds this jail. Each source has its own: a filter remembers the
+// date format it met and the sessions it follows.
+func (c *cell) newFilter(dated bool) (*filter.Filter, error) {
+	f, err := filter.New(c.def, filter.Options{Location: c.loc, Now: time.Now, NoDate: !dated})
+	if err != nil {
+		return nil, fmt.Errorf("jail %s: %w", c.conf.Name, err)
+	}
+	return f, nil
+}
+
+// openSource makes a source by its name, to be read on from the marks.
+func openSource(name string, o sourceOptions) (reading, error) {
+	spec, err := source.Parse(name)
+	if err != nil {
+		return nil, err
+	}
+	switch spec.Kind {
+	case source.KindFile:
+		return source.NewFile(source.FileOptions{Name: name, Pattern: spec.Path, Marks: o.marks, Since: o.since, DateOf: o.dateOf, Log: o.log})
+	case source.KindJournal:
+		// Any user may write to the journal. What the unit's own processes wrote as root is theirs.
+		return source.NewJournal(source.JournalOptions{Name: name, Match: spec.Match, Require: []string{"_UID=0"}, Marks: o.marks, Since: o.since, Log: o.log})
+	case source.KindSyslog:
+		return source.NewSyslog(source.SyslogOptions{Name: name, Location: o.loc, Log: o.log})
+	}
+	panic("BUG: source of unknown kind " + spec.Kind.String())
+}

@@ -1,0 +1,152 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"tocsin/internal/api"
+)
+
+// How much a finding weighs. A note is worth knowing and changes no exit code.
+const (
+	severityNote    = "note"
+	severityWarning = "warning"
+	severityError   = "error"
+)
+
+// checked says what doctor looks at, for the person who sees no finding.
+var checked = []string{
+	"mode and emergency exit", "firewall", "store", "sources", "sshd's ports", "allow list", "configuration", "bridges",
+}
+
+func (g *Guard) doctor(ctx context.Context) (api.Doctor, error) {
+	return api.Doctor{Schema: api.SchemaDoctor, Checked: checked, Findings: g.findings(ctx)}, nil
+}
+
+// findings looks at everything that may be wrong with the guard itself. The codes are explained in docs/manual/cli.md.
+func (g *Guard) findings(ctx context.Context) []api.Finding {
+	f := findings{}
+	g.findMode(&f)
+	g.findTrouble(&f)
+	g.findSources(ctx, &f)
+	g.findSpared(&f)
+	findBridges(&f, "/sys/class/net")
+	return f
+}
+
+type findings []api.Finding
+
+func (f *findings) add(code, severity, fix, format string, args ...any) {
+	*f = append(*f, api.Finding{Code: code, Severity: severity, Text: fmt.Sprintf(format, args...), Fix: fix})
+}
+
+func (g *Guard) findMode(f *findings) {
+	switch mode, reason, until := g.mode(); mode {
+	case "off":
+		end := "until tocsin on"
+		if until != nil {
+			end = "until " + until.Local().Format(time.DateTime)
+		}
+		f.add("TOC-OFF-001", severityWarning, "tocsin on", "the emergency exit is open, nobody is banned %s", end)
+	case "observing":
+		f.add("TOC-FW-001", severityWarning, "run it as root on a kernel with nf_tables, without --observe", "observing only: %s", reason)
+	}
+}
+
+func (g *Guard) findTrouble(f *findings) {
+	t := &g.trouble
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.movedAside != "" {
+		f.add("TOC-STO-002", severityWarning, "look at the disk; remove the file when you do not need it", "the store was damaged, its old file is %s; bans in the kernel were kept", t.movedAside)
+	}
+	if t.badReload != "" {
+		f.add("TOC-CFG-001", severityError, "tocsin check, then tocsin reload", "the last reload failed, the old configuration is in force: %s", t.badReload)
+	}
+	if st := g.store.Stats(); st.Pending > 0 && st.LastError != "" {
+		f.add("TOC-STO-001", severityError, "make room on the disk", "%s not stored yet: %s; bans go on", plural(st.Pending, "row is", "rows are"), st.LastError)
+	}
+	if st := g.wall.Stats(); st.LastError != "" {
+		f.add("TOC-FW-002", severityError, "nft list table inet tocsin", "the firewall refused a change: %s", st.LastError)
+	}
+	for part, m := range t.parts {
+		if part == "firewall" || part == "store" {
+			continue
+		}
+		f.add("TOC-RUN-001", severityError, "look at the log", "%s stopped working: %s", part, m.last)
+	}
+}
+
+func (g *Guard) findSources(ctx context.Context, f *findings) {
+	var readers []*reader
+	var badIDs uint64
+	_ = g.do(ctx, func() {
+		readers = g.running
+		for _, c := range g.set.cells {
+			badIDs += c.tally.badIDs
+			for _, note := range c.found {
+				if strings.Contains(note, "nobody listens") {
+					f.add("TOC-SSH-001", severityWarning, "check Port in sshd_config", "jail %s: %s", c.conf.Name, note)
+				}
+			}
+		}
+	})
+	for _, r := range readers {
+		st := r.status()
+		if strings.HasPrefix(r.name, "file:") && r.src.Stats().Files == 0 {
+			f.add("TOC-SRC-001", severityWarning, "nothing, if the service has not logged yet; else check the path", "%s does not exist; it is waited for", st.Name)
+		}
+		if st.Error != "" {
+			f.add("TOC-SRC-001", severityWarning, "look at the log", "%s: %s", st.Name, st.Error)
+		}
+		if st.Dropped > 0 {
+			f.add("TOC-SRC-003", severityWarning, "send fewer lines, or read a file", "%s: %s dropped, they came too fast", st.Name, plural(int(st.Dropped), "line was", "lines were"))
+		}
+		if !strings.HasPrefix(r.name, "journal:") {
+			f.add("TOC-SRC-002", severityNote, "with systemd, read journal:_SYSTEMD_UNIT=ssh.service instead", "%s can be written by any local user, who can so have an address banned", st.Name)
+		}
+	}
+	if badIDs > 0 {
+		f.add("TOC-FLT-001", severityNote, "tocsin test FILTER FILE", "%s found that are no addresses; nobody is banned for them", plural(int(badIDs), "id was", "ids were"))
+	}
+}
+
+// findSpared warns when the machine's own surroundings fail to log in: all clients behind a NAT or docker-proxy come from
+// one address then, and nobody among them can be banned.
+func (g *Guard) findSpared(f *findings) {
+	t := &g.trouble
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for a, s := range t.protected {
+		if !fromTheMachine(s.why) {
+			continue
+		}
+		f.add("TOC-NAT-001", severityWarning, "let the service see its clients' addresses (docker: userland-proxy off; proxy: real client address)",
+			"%s from %s, which is never banned (%s): are all clients behind it?", plural(int(s.n), "failure", "failures"), addrText(a), s.why)
+	}
+}
+
+func fromTheMachine(why string) bool {
+	return !strings.HasPrefix(why, "on the allow list") && !strings.HasPrefix(why, "allowed by")
+}
+
+func addrText(a netip.Addr) string { return a.String() }
+
+// findBridges notes that frames between bridged guests pass below our chains.
+func findBridges(f *findings, classNet string) {
+	bridges, err := filepath.Glob(filepath.Join(classNet, "*", "bridge"))
+	if err != nil || len(bridges) == 0 {
+		return
+	}
+	for _, b := range bridges {
+		members, err := os.ReadDir(filepath.Join(filepath.Dir(b), "brif"))
+		if err == nil && len(members) > 0 {
+			f.add("TOC-BRG-001", severityNote, "run a guard inside the guests", "guests bridged on %s with addresses of their own are not covered; published ports are", filepath.Base(filepath.Dir(b)))
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"tocsin/internal/firewall"
+)
+
+// The emergency exit is a file in the state folder, so that it works without any guard and survives restarts. It holds
+// the time until which it is open (RFC 3339), or nothing.
+
+const offFile = "off"
+
+// OpenExit opens the emergency exit: it writes the file and removes our firewall table. It needs no running guard. A zero
+// until is without end.
+func OpenExit(state string, until time.Time) error {
+	if err := os.MkdirAll(state, 0o750); err != nil {
+		return fmt.Errorf("make state folder: %w", err)
+	}
+	var text string
+	if !until.IsZero() {
+		text = until.UTC().Format(time.RFC3339)
+	}
+	// The table goes even if the disk is full and the file cannot be written: that is what an emergency asks for.
+	werr := writeOff(filepath.Join(state, offFile), text+"\n")
+	if err := firewall.Remove(firewall.Options{}); err != nil {
+		return fmt.Errorf("remove firewall table: %w", err)
+	}
+	if werr != nil {
+		return fmt.Errorf("the firewall table is removed, but a guard that runs or starts will bring it back: %w", werr)
+	}
+	return nil
+}
+
+// writeOff writes the file so that it is either there whole or not at all, also after a power cut.
+func writeOff(path, text string) error {
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// CloseExit closes the emergency exit and says whether it was open.
+func CloseExit(state string) (was bool, err error) {
+	err = os.Remove(filepath.Join(state, offFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// ExitOpen says whether the emergency exit is open at now, and until when; a zero until is without end.
+func ExitOpen(state string, now time.Time) (until time.Time, open bool) {
+	text, err := os.ReadFile(filepath.Join(state, offFile))
+	if err != nil {
+		return time.Time{}, false
+	}
+	s := strings.TrimSpace(string(text))
+	if s == "" {
+		return time.Time{}, true
+	}
+	until, err = time.Parse(time.RFC3339, s)
+	if err != nil {
+		return time.Time{}, true // somebody's touch: take it for what it was meant to be
+	}
+	return until, now.Before(until)
+}
+
+// isOff says whether the firewall must be left alone. The file is asked each time: whoever opens the exit does not wait for
+// this process.
+func (g *Guard) isOff(now time.Time) bool {
+	_, off := ExitOpen(g.state, now)
+	return off
+}
+
+// mayRestore is asked when somebody else removed our table.
+func (g *Guard) mayRestore() bool { return !g.isOff(time.Now()) }
+
+// comeBack puts everything into the firewall again once the emergency exit is closed.
+func (g *Guard) comeBack(now time.Time) error {
+	bans, err := g.store.Active(now)
+	if err != nil {
+		return err
+	}
+	adopted, err := g.wall.Restore(bans, g.shield.prefixes(), now)
+	if err != nil {
+		return err
+	}
+	g.adopt(adopted)
+	return nil
+}
+
+// watchExit notices that the exit was opened or closed, by hand or because its time ran out.
+func (g *Guard) watchExit(now time.Time) {
+	off := g.isOff(now)
+	switch {
+	case off && !g.wasOff:
+		g.log.Warn("off: watching and deciding, the firewall is not touched until `tocsin on`")
+	case !off && g.wasOff:
+		if err := g.comeBack(now); err != nil {
+			g.trouble.add("firewall", err)
+			g.log.Error("cannot put the bans back; trying again", "err", err)
+			return
+		}
+		g.log.Info("on: the bans are in force again", "n", len(g.active))
+	}
+	g.wasOff = off
+}

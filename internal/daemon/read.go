@@ -1,0 +1,192 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"tocsin"
+	"tocsin/internal/filter"
+	"tocsin/internal/source"
+)
+
+// reading is a source of any kind.
+type reading interface {
+	Run(context.Context, source.Sink) error
+	Stats() source.Stats
+}
+
+type sourceOptions struct {
+	marks  []source.Mark
+	since  time.Time
+	dateOf source.DateOf
+	loc    *time.Location // of dates without a zone
+	log    *slog.Logger
+}
+
+// event is something found in a log on its way to the decider.
+type event struct {
+	cell    *cell
+	failure *tocsin.Failure
+	login   *tocsin.Login
+	mark    *source.Mark
+	badID   bool
+	seen    bool
+}
+
+// reader takes the records of one source through the filters of all jails that read it. It runs in the source's
+// goroutine.
+type reader struct {
+	name   string
+	src    reading
+	taps   []tap
+	events chan<- event
+	live   bool // the end of what was there at the start has been reached
+
+	lastLine atomic.Int64 // Unix microseconds of the newest line that a filter wanted
+	stopped  atomic.Pointer[string]
+}
+
+type tap struct {
+	cell   *cell
+	filter *filter.Filter
+}
+
+// forgedAfter is how far the date of a live line may be off before it is bent to now: a clock set wrong, or a forged
+// line, must neither escape the window nor make a ban that is over before it began. fail2ban uses the same minute.
+const forgedAfter = time.Minute
+
+func (r *reader) run(ctx context.Context) error {
+	err := r.src.Run(ctx, source.Sink{Record: r.record, Mark: r.mark, CaughtUp: func() { r.live = true }})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		text := err.Error()
+		r.stopped.Store(&text)
+		return err
+	}
+	return nil
+}
+
+// record is the hot path: most lines end in the first switch.
+func (r *reader) record(rec *tocsin.Record) {
+	for i := range r.taps {
+		t := &r.taps[i]
+		res := t.filter.Line(rec)
+		switch res.Kind {
+		case filter.Failed:
+			f := *res.Failure
+			f.At = r.bend(f.At, rec.Seen)
+			f.Line.At = f.At
+			r.send(event{cell: t.cell, failure: &f, seen: rec.Seen})
+		case filter.LoggedIn, filter.LoggedOut:
+			l := *res.Login
+			l.At = r.bend(l.At, rec.Seen)
+			r.send(event{cell: t.cell, login: &l, seen: rec.Seen})
+		case filter.BadID:
+			r.send(event{cell: t.cell, badID: true, seen: rec.Seen})
+		}
+	}
+}
+
+func (r *reader) bend(at time.Time, seen bool) time.Time {
+	if r.live && !seen {
+		if now := time.Now(); now.Sub(at).Abs() > forgedAfter {
+			at = now
+		}
+	}
+	r.lastLine.Store(at.UnixMicro())
+	return at
+}
+
+func (r *reader) mark(m source.Mark) { r.send(event{mark: &m}) }
+
+// send waits while the decider is busy: the bytes of a file stay on the disk, and a socket has a queue of its own that
+// counts what it drops. The decider outlives every reader, so the wait ends.
+func (r *reader) send(e event) { r.events <- e }
+
+// startReaders reads every source of the set in a goroutine of its own.
+func (g *Guard) startReaders(s *set, now time.Time) []*reader {
+	ctx, stop := context.WithCancel(context.Background())
+	g.stopRead = stop
+	var rs []*reader
+	for _, name := range s.sources {
+		r, err := g.newReader(s, name, now)
+		if err != nil {
+			g.log.Error("cannot read source", "source", name, "err", err)
+			g.trouble.add(name, err)
+			continue
+		}
+		rs = append(rs, r)
+		g.readers.Go(func() {
+			if err := r.run(ctx); err != nil {
+				g.log.Error("stopped reading", "source", r.name, "err", err)
+			}
+		})
+	}
+	return rs
+}
+
+func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
+	r := &reader{name: name, events: g.events}
+	spec, err := source.Parse(name)
+	if err != nil {
+		return nil, err
+	}
+	o := sourceOptions{log: g.log, since: now}
+	for _, c := range s.cells {
+		if !c.reads(name) {
+			continue
+		}
+		// Records of the journal and of syslog sockets bring their time along, files are dated line by line.
+		f, err := c.newFilter(spec.Kind == source.KindFile)
+		if err != nil {
+			return nil, err
+		}
+		r.taps = append(r.taps, tap{cell: c, filter: f})
+		if from := now.Add(-c.options.FindTime); from.Before(o.since) {
+			o.since = from
+		}
+		if o.loc == nil {
+			o.loc, o.dateOf = c.loc, dateOf(filter.NewDates(c.loc, time.Now))
+		}
+	}
+	if o.marks, err = g.marks(name); err != nil {
+		g.log.Warn("cannot tell how far a source was read; reading on from now", "source", name, "err", err)
+	}
+	r.src, err = openSource(name, o)
+	return r, err
+}
+
+func dateOf(d *filter.Dates) source.DateOf {
+	return func(line []byte) (time.Time, bool) {
+		t, _, _, ok := d.Find(line)
+		return t, ok
+	}
+}
+
+// marks are how far a source was read before.
+func (g *Guard) marks(name string) ([]source.Mark, error) {
+	rows, err := g.store.Marks(name)
+	var ms []source.Mark
+	for _, m := range rows {
+		ms = append(ms, source.Mark{
+			Source: m.Source, Path: m.Path, Pos: tocsin.Position{File: m.File, Offset: m.Offset},
+			Fingerprint: m.Fingerprint, Cursor: m.Cursor, At: m.At,
+		})
+	}
+	return ms, err
+}
+
+// reads says whether the jail reads this source.
+func (c *cell) reads(name string) bool { return slices.Contains(c.sources, name) }
+
+// stopReaders ends the reading and waits until the last mark is in the queue. It must not be called by the decider, which
+// has to go on taking from that queue.
+func (g *Guard) stopReaders() {
+	if g.stopRead != nil {
+		g.stopRead()
+	}
+	g.readers.Wait()
+}

@@ -1,0 +1,226 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"net/netip"
+	"slices"
+	"time"
+
+	"tocsin"
+	"tocsin/internal/config"
+	"tocsin/internal/filter"
+	"tocsin/internal/source"
+)
+
+// ReplayOptions say what to replay.
+type ReplayOptions struct {
+	Config *config.Config
+	Jail   string   // "" for every jail of the configuration
+	Logs   []string // files; "-" is Stdin, "journal" is the journal
+	Stdin  io.Reader
+	Since  time.Time // from where the journal is read
+	Until  time.Time // the present of the logs: it chooses the year where they name none
+}
+
+// journalLog names the journal among the logs to replay. Of it sshd's units are read, as Debian and others call them.
+const journalLog = "journal"
+
+var sshUnits = []string{"_SYSTEMD_UNIT=ssh.service", "+", "_SYSTEMD_UNIT=sshd.service"}
+
+// Replayed is what would have happened.
+type Replayed struct {
+	Lines, Bytes uint64
+	Failures     uint64
+	Spared       uint64 // failures of addresses that the configuration allows
+	First, Last  time.Time
+	Rules        []RuleCount // the most often matched first
+	Bans         []ReplayedBan
+}
+
+// RuleCount tells how often a rule matched.
+type RuleCount struct {
+	Jail, Rule string
+	N          uint64
+}
+
+// ReplayedBan tells of one prefix that would have been banned.
+type ReplayedBan struct {
+	Prefix    netip.Prefix
+	Jail      string
+	Times     int
+	First     time.Time
+	Failures  int
+	Succeeded bool // somebody logged in from there at some time in the log
+}
+
+// Replay takes old logs through the whole guard in log time and bans nobody. It needs no running guard and no store.
+func Replay(ctx context.Context, o ReplayOptions) (*Replayed, error) {
+	s, err := build(ctx, o.Config, false)
+	if err != nil {
+		return nil, err
+	}
+	p := replay{bans: map[banPrefix]*ReplayedBan{}, logins: map[netip.Addr]struct{}{}}
+	for _, a := range o.Config.Guard.Allow {
+		p.allow.add(a, "configuration")
+	}
+	for _, c := range s.cells {
+		if o.Jail != "" && c.conf.Name != o.Jail {
+			continue
+		}
+		f, err := filter.New(c.def, filter.Options{Location: c.loc, Now: func() time.Time { return o.Until }})
+		if err != nil {
+			return nil, err
+		}
+		p.taps = append(p.taps, replayTap{cell: c, filter: f, rules: make([]uint64, len(f.Rules()))})
+	}
+	st, err := eachRecord(ctx, &o, p.record)
+	if err != nil {
+		return nil, err
+	}
+	return p.result(st), nil
+}
+
+// eachRecord hands over the records of all logs, in the order in which they are named.
+func eachRecord(ctx context.Context, o *ReplayOptions, record func(*tocsin.Record)) (source.Stats, error) {
+	var sum source.Stats
+	for rest := o.Logs; len(rest) > 0; {
+		n := slices.Index(rest, journalLog)
+		if n < 0 {
+			n = len(rest)
+		}
+		st, err := source.Old(ctx, rest[:n], o.Stdin, record)
+		if err != nil {
+			return sum, err
+		}
+		sum.Lines, sum.Bytes = sum.Lines+st.Lines, sum.Bytes+st.Bytes
+		if rest = rest[n:]; len(rest) == 0 {
+			break
+		}
+		rest = rest[1:]
+		j, err := source.NewJournal(source.JournalOptions{Name: journalLog, Match: sshUnits, Require: []string{"_UID=0"}, Since: o.Since})
+		if err != nil {
+			return sum, err
+		}
+		if err := j.Replay(ctx, record); err != nil {
+			return sum, err
+		}
+		st = j.Stats()
+		sum.Lines, sum.Bytes = sum.Lines+st.Lines, sum.Bytes+st.Bytes
+	}
+	return sum, nil
+}
+
+type replay struct {
+	taps      []replayTap
+	allow     prefixes
+	bans      map[banPrefix]*ReplayedBan
+	logins    map[netip.Addr]struct{}
+	decisions []tocsin.Decision // scratch
+	out       Replayed
+}
+
+type replayTap struct {
+	cell   *cell
+	filter *filter.Filter
+	rules  []uint64
+}
+
+type banPrefix struct {
+	jail   string
+	prefix netip.Prefix
+}
+
+// maxReplayLogins bounds the addresses of which a replay remembers that they logged in.
+const maxReplayLogins = 1 << 20
+
+func (p *replay) record(rec *tocsin.Record) {
+	for i := range p.taps {
+		t := &p.taps[i]
+		res := t.filter.Line(rec)
+		switch res.Kind {
+		case filter.Failed:
+			p.failure(t, res)
+		case filter.LoggedIn, filter.LoggedOut:
+			t.cell.jail.Login(res.Login)
+			if res.Login.Opened && len(p.logins) < maxReplayLogins {
+				p.logins[res.Login.Addr] = struct{}{}
+			}
+		}
+	}
+}
+
+func (p *replay) failure(t *replayTap, res filter.Result) {
+	f := res.Failure
+	p.out.Failures++
+	t.rules[res.Rule]++
+	if p.out.First.IsZero() {
+		p.out.First = f.At
+	}
+	p.out.Last = f.At
+	if !f.Prefix.IsValid() {
+		return
+	}
+	if p.spared(t.cell, f.Prefix.Addr()) {
+		p.out.Spared++
+		return
+	}
+	p.decisions = t.cell.jail.Failure(p.decisions[:0], f)
+	for i := range p.decisions {
+		p.ban(&p.decisions[i])
+	}
+}
+
+func (p *replay) spared(c *cell, a netip.Addr) bool {
+	if a.IsLoopback() {
+		return true
+	}
+	if _, ok := p.allow.has(a); ok {
+		return true
+	}
+	_, ok := c.allow.has(a)
+	return ok
+}
+
+func (p *replay) ban(d *tocsin.Decision) {
+	k := banPrefix{d.Jail, d.Prefix}
+	b := p.bans[k]
+	if b == nil {
+		b = &ReplayedBan{Prefix: d.Prefix, Jail: d.Jail, First: d.At}
+		p.bans[k] = b
+	}
+	b.Times++
+	b.Failures += d.Failures
+}
+
+func (p *replay) result(st source.Stats) *Replayed {
+	r := &p.out
+	r.Lines, r.Bytes = st.Lines, st.Bytes
+	for i := range p.taps {
+		t := &p.taps[i]
+		for rule, n := range t.rules {
+			if n > 0 {
+				r.Rules = append(r.Rules, RuleCount{Jail: t.cell.conf.Name, Rule: t.filter.Rules()[rule], N: n})
+			}
+		}
+	}
+	slices.SortStableFunc(r.Rules, func(a, b RuleCount) int { return cmp.Compare(b.N, a.N) })
+	loggedIn := prefixesOf(p.logins)
+	for _, b := range p.bans {
+		b.Succeeded = loggedIn.overlaps(b.Prefix)
+		r.Bans = append(r.Bans, *b)
+	}
+	slices.SortFunc(r.Bans, func(a, b ReplayedBan) int {
+		return cmp.Or(cmp.Compare(b.Times, a.Times), cmp.Compare(b.Failures, a.Failures), a.Prefix.Compare(b.Prefix), cmp.Compare(a.Jail, b.Jail))
+	})
+	return r
+}
+
+func prefixesOf(addrs map[netip.Addr]struct{}) *prefixes {
+	p := &prefixes{}
+	for a := range addrs {
+		p.add(netip.PrefixFrom(a, a.BitLen()), "")
+	}
+	return p
+}

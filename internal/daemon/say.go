@@ -1,0 +1,61 @@
+package daemon
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"tocsin"
+	"tocsin/internal/config"
+)
+
+// sayWhatItWillDo tells the person at the terminal, in four lines, what was found, what is watched, what will happen and
+// where the emergency exit is.
+func (g *Guard) sayWhatItWillDo(s *set) {
+	w := g.o.Say
+	var guards, watches, does []string
+	for _, c := range s.cells {
+		g := c.conf.Name + " on " + portsText(c.options.Ports)
+		if len(c.found) > 0 {
+			g += " (" + strings.Join(c.found, "; ") + ")"
+		}
+		guards = append(guards, g)
+		watches = append(watches, c.sources...)
+		does = append(does, fmt.Sprintf("%s after %s within %s", config.FormatDuration(c.options.BanTime), plural(c.options.MaxRetry, "failure", "failures"), config.FormatDuration(c.options.FindTime)))
+	}
+	fmt.Fprintf(w, "found     %s\n", strings.Join(guards, "; "))
+	fmt.Fprintf(w, "watching  %s\n", strings.Join(watches, ", "))
+	switch {
+	case !g.enforces:
+		fmt.Fprintf(w, "observing the firewall is not touched (%s); would ban for %s\n", g.observes, strings.Join(does, "; "))
+	case g.wasOff:
+		fmt.Fprintf(w, "off       the emergency exit is open, nobody is banned until: tocsin on\n")
+	default:
+		fmt.Fprintf(w, "banning   for %s; %s in force; never: tocsin allow\n", strings.Join(does, "; "), plural(len(g.active), "ban", "bans"))
+	}
+	fmt.Fprintf(w, "exit      tocsin off [--for 1h] lets everybody in at once, tocsin on ends it\n")
+}
+
+func portsText(ports []uint16) string {
+	switch len(ports) {
+	case 0:
+		return "all ports"
+	case 1:
+		return "port " + tocsin.PortsString(ports)
+	}
+	return "ports " + tocsin.PortsString(ports)
+}
+
+func untilText(d *tocsin.Decision) string {
+	if d.Until.IsZero() {
+		return "without end"
+	}
+	return "until " + d.Until.Local().Format(time.DateTime)
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -1,0 +1,125 @@
+package daemon
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/gaissmai/bart"
+
+	"tocsin/internal/config"
+	"tocsin/internal/host"
+	"tocsin/internal/store"
+)
+
+// prefixes is a set of prefixes, each with the reason why it is in.
+type prefixes struct{ t bart.Table[string] }
+
+func (p *prefixes) add(pfx netip.Prefix, why string) { p.t.Insert(pfx.Masked(), why) }
+
+func (p *prefixes) has(a netip.Addr) (why string, ok bool) { return p.t.Lookup(a.Unmap()) }
+
+// shield is the allow list: whom nobody bans. It is owned by the decider.
+type shield struct {
+	fixed   []host.Protected   // the machine itself, its gateways and resolvers
+	conf    []netip.Prefix     // [guard] allow
+	entries []store.AllowEntry // tocsin allow
+	table   prefixes           // all of them
+}
+
+func newShield(c *config.Config, s *store.Store, now time.Time) (*shield, error) {
+	sh := &shield{conf: c.Guard.Allow}
+	var err error
+	if sh.entries, err = s.Allowed(now); err != nil {
+		return nil, err
+	}
+	if sh.fixed, err = host.Protect(); err != nil {
+		return nil, err
+	}
+	sh.index()
+	return sh, nil
+}
+
+func (s *shield) index() {
+	s.table = prefixes{}
+	for _, e := range s.entries {
+		s.table.add(e.Prefix, "on the allow list")
+	}
+	for _, p := range s.conf {
+		s.table.add(p, "allowed by the configuration")
+	}
+	for _, p := range s.fixed {
+		s.table.add(p.Prefix, p.Reason)
+	}
+}
+
+// prefixes are those that the kernel must let through.
+func (s *shield) prefixes() []netip.Prefix {
+	var ps []netip.Prefix
+	for p := range s.table.t.All() {
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+// covers says whether a prefix lies wholly inside an allowed one, and why that is allowed.
+func (s *shield) covers(p netip.Prefix) (why string, ok bool) { return s.table.t.LookupPrefix(p) }
+
+// set puts an entry on the allow list, in place of one for the same prefix.
+func (s *shield) set(e store.AllowEntry) {
+	s.unset(e.Prefix)
+	s.entries = append(s.entries, e)
+	s.index()
+}
+
+func (s *shield) unset(p netip.Prefix) (had bool) {
+	n := len(s.entries)
+	s.entries = slices.DeleteFunc(s.entries, func(e store.AllowEntry) bool { return e.Prefix == p })
+	s.index()
+	return len(s.entries) < n
+}
+
+// forget takes off what has run out and says whether there was something.
+func (s *shield) forget(now time.Time) (changed bool) {
+	over := func(e store.AllowEntry) bool { return !e.Until.IsZero() && !now.Before(e.Until) }
+	if !slices.ContainsFunc(s.entries, over) {
+		return false
+	}
+	s.entries = slices.DeleteFunc(s.entries, over)
+	s.index()
+	return true
+}
+
+// spares says whether failures of an address are not counted by this jail, and why.
+func (g *Guard) spares(c *cell, a netip.Addr) (why string, ok bool) {
+	if why, ok = g.shield.table.has(a); ok {
+		return why, true
+	}
+	return c.allow.has(a)
+}
+
+// reshield puts the allow list into the kernel.
+func (g *Guard) reshield() {
+	if err := g.wall.SetAllow(g.shield.prefixes()); err != nil {
+		g.trouble.add("firewall", err)
+		g.log.Error("cannot put the allow list into the kernel", "err", err)
+	}
+}
+
+// refreshShield looks again at what this machine is: its addresses, gateways and resolvers change.
+func (g *Guard) refreshShield() error {
+	fixed, err := host.Protect()
+	if err != nil {
+		return err
+	}
+	if slices.Equal(fixed, g.shield.fixed) {
+		return nil
+	}
+	g.log.Info("addresses of this machine changed", "n", len(fixed))
+	g.shield.fixed = fixed
+	g.shield.index()
+	g.reshield()
+	return nil
+}
+
+func (p *prefixes) overlaps(pfx netip.Prefix) bool { return p.t.OverlapsPrefix(pfx) }

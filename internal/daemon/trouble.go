@@ -1,0 +1,66 @@
+package daemon
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// trouble collects what went wrong since the start, for doctor and the metrics. The zero value is ready for use; it is
+// safe for use by several goroutines.
+type trouble struct {
+	mu         sync.Mutex
+	parts      map[string]mishap
+	protected  map[netip.Addr]sparedFailures
+	movedAside string
+	badReload  string
+}
+
+type mishap struct {
+	n    uint64
+	last string
+	at   time.Time
+}
+
+// sparedFailures are failures of somebody who is never banned.
+type sparedFailures struct {
+	n   uint64
+	why string
+	at  time.Time
+}
+
+// maxSparedAddrs bounds the addresses that are remembered for doctor; the allow list may hold wide prefixes.
+const maxSparedAddrs = 100
+
+func (t *trouble) add(part string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.parts == nil {
+		t.parts = map[string]mishap{}
+	}
+	m := t.parts[part]
+	t.parts[part] = mishap{n: m.n + 1, last: err.Error(), at: time.Now()}
+}
+
+func (t *trouble) spared(a netip.Addr, why string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.protected == nil {
+		t.protected = map[netip.Addr]sparedFailures{}
+	}
+	s, known := t.protected[a]
+	if !known && len(t.protected) >= maxSparedAddrs {
+		return
+	}
+	t.protected[a] = sparedFailures{n: s.n + 1, why: why, at: time.Now()}
+}
+
+// reload notes how the last reload ended; nil is well.
+func (t *trouble) reload(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.badReload = ""
+	if err != nil {
+		t.badReload = err.Error()
+	}
+}
