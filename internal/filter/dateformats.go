@@ -410,20 +410,20 @@ func (sc *scanner) optionalWeekday() {
 	}
 }
 
-// zoneName reads a name of three to five capitals. Only those of UTC count: three letters name many zones
-// (IST is in India, Israel and Ireland), so the others are cut from the line and the Location holds.
+// zoneName reads a name of three to five capitals. One that zoneHours does not know is cut from the line, but the
+// Location holds.
 func (sc *scanner) zoneName() {
 	from := sc.i
 	for sc.i < len(sc.s) && sc.s[sc.i] >= 'A' && sc.s[sc.i] <= 'Z' {
 		sc.i++
 	}
 	name := sc.s[from:sc.i]
-	switch n := len(name); {
-	case string(name) == "UTC", string(name) == "GMT", string(name) == "Z":
-		sc.c.zoned = true
-	case n < 3 || n > 5:
+	if n := len(name); (n < 3 || n > 5) && string(name) != "Z" {
 		sc.bad = true
+		return
 	}
+	hours, known := zoneHours(string(name))
+	sc.c.zone, sc.c.zoned = int(hours*3600), known
 	sc.byte(' ')
 }
 

@@ -102,19 +102,19 @@ func weekdayOf(name uint32) int {
 	return 0
 }
 
-// tellZone takes the text of %z or %Z. Of names, %Z knows those of UTC; the others leave the Location in force. %Exz and
-// %ExZ also know the usual abbreviations, each with one fixed offset.
+// tellZone takes the text of %z or %Z, which may be an abbreviation that zoneHours does not know. Where the code asked
+// for an offset there is then no date; else the Location stays in force.
 func (c *civil) tellZone(text string, offset bool) bool {
+	name, sec := text, 0
 	if i := strings.IndexAny(text, "+-"); i >= 0 {
-		_, sec := zoneAt([]byte(text), i)
-		c.zone, c.zoned = sec, true
-		return true
+		name = text[:i]
+		_, sec = zoneAt([]byte(text), i)
 	}
-	hours, ok := zoneHours(text)
-	if !ok {
+	hours, ok := zoneHours(strings.ToUpper(name))
+	if !ok && name != "" {
 		return !offset
 	}
-	c.zone, c.zoned = int(hours*3600), true
+	c.zone, c.zoned = int(hours*3600)+sec, true // both, as in CET+0130: fail2ban adds them
 	return true
 }
 
@@ -179,10 +179,10 @@ func dayOfWeek(year, week, weekday int, monday bool) int {
 	return 1 + (7-first)%7 + 7*(week-1) + weekday
 }
 
-// zoneHours is the offset of a zone's abbreviation in hours east of UTC. Many abbreviations are used in several parts of
+// zoneHours is the offset of a zone's abbreviation, in capitals, in hours east of UTC. Many abbreviations are used in several parts of
 // the world; where they are, the one that fail2ban's users most likely mean is taken.
 func zoneHours(name string) (hours float64, ok bool) {
-	switch strings.ToUpper(name) {
+	switch name {
 	case "Z", "UTC", "GMT", "WET", "UCT":
 		return 0, true
 	case "CET", "MET", "MEZ", "BST", "WEST", "IST", "WAT":
