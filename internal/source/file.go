@@ -158,8 +158,7 @@ func (r *follower) close() {
 // read takes one buffer from each file that may have news, older files to their end first. It answers whether there is
 // more at once.
 func (r *follower) read(now time.Time) (more bool) {
-	for i := 0; i < len(r.tails); i++ { // truncated puts files before t
-		t := r.tails[i]
+	for _, t := range r.tails {
 		if !t.ready && !r.blind {
 			continue
 		}
@@ -169,7 +168,7 @@ func (r *follower) read(now time.Time) (more bool) {
 		switch {
 		case errors.Is(err, errTruncated):
 			r.truncated(t, now)
-			more = true
+			return true // what was put before t comes first
 		case err != nil:
 			r.complain(t.path, err)
 			r.lookAgain = true // a stale handle of a network file system: the name may lead to another file

@@ -85,9 +85,14 @@ type runner interface {
 // start runs a source until the test ends or stop is called, which waits for it.
 func start(t *testing.T, r runner, g *got) (stop func()) {
 	t.Helper()
+	return startSink(t, r, g.sink())
+}
+
+func startSink(t *testing.T, r runner, s Sink) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx, g.sink()) }()
+	go func() { done <- r.Run(ctx, s) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		select {

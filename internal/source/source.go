@@ -46,6 +46,10 @@ type Sink struct {
 	// Mark is called at least once a second while something is read, when a file is rotated, and at the end of Run.
 	// Every record before the mark has been handed over. It may be nil.
 	Mark func(Mark)
+
+	// CaughtUp is called once, when everything that was there at the start has been handed over: what comes from then on
+	// is news of this moment. It may be nil.
+	CaughtUp func()
 }
 
 func (s Sink) mark(m Mark) {

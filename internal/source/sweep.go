@@ -246,16 +246,16 @@ func (r *follower) openCopy(t *tail, now time.Time) {
 		if !ok {
 			continue
 		}
-		if !g.known || g.first != t.first || !c.continues(t) {
+		if !g.known || g.first != t.first {
 			unix.Close(c.fd)
 			continue
 		}
-		if g.size > t.off {
+		if g.size > t.off && c.continues(t) {
 			c.rec.Pos.File, c.seenBelow, c.skipping = t.rec.Pos.File, t.seenBelow, t.skipping
 			r.insertGone(c, t, now)
 			return
 		}
-		r.remember(content{g.inode, g.first})
+		r.remember(content{g.inode, g.first}) // all of it was read from the file itself
 		unix.Close(c.fd)
 		return
 	}
