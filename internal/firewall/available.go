@@ -37,7 +37,7 @@ func explain(err error) error {
 		return fmt.Errorf("no permission to change the firewall: root, or CAP_NET_ADMIN, is needed (%w)", err)
 	case errors.Is(err, syscall.EPROTONOSUPPORT), errors.Is(err, syscall.EAFNOSUPPORT),
 		errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOENT):
-		return fmt.Errorf("this kernel has no nf_tables that could be used, as in OpenVZ guests and kernels before 5.2 (%w)", err)
+		return fmt.Errorf("this kernel has no nf_tables that could be used, as in OpenVZ guests (%w)", err)
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package firewall
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,13 +29,7 @@ func (d *Dry) Close() error { return nil }
 func (d *Dry) Restore(bans []tocsin.Decision, allow []netip.Prefix, now time.Time) (adopted []tocsin.Decision, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.want = newWanted()
-	d.want.allow = allow
-	for i := range bans {
-		if bans[i].InForce(now) {
-			d.want.ban(&bans[i], now)
-		}
-	}
+	d.want.replace(bans, allow, now)
 	d.standing = true
 	d.restores++
 	return nil, nil
@@ -65,7 +60,7 @@ func (d *Dry) Unban(ds ...tocsin.Decision) error {
 func (d *Dry) SetAllow(ps []netip.Prefix) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.want.allow = ps
+	d.want.allow = slices.Clone(ps)
 	return d.answer(d.want.refused)
 }
 
@@ -83,7 +78,8 @@ func (d *Dry) answer(refused uint64) error {
 func (d *Dry) Clear() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.want, d.standing = newWanted(), false
+	d.want.replace(nil, nil, time.Time{})
+	d.standing = false
 	return nil
 }
 

@@ -43,6 +43,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -88,7 +89,8 @@ type Firewall struct {
 	sock     *socket
 	batch    *batch
 	want     wanted
-	standing bool // our table is in the kernel, as far as we know
+	standing bool // our table should be in the kernel
+	made     bool // it was, since Restore
 	stale    bool // a transaction failed, so the kernel differs from what is wanted
 	noReject bool
 	shape    string // of our table as we made it, see shape.go
@@ -139,16 +141,16 @@ func (f *Firewall) Close() error {
 func (f *Firewall) Restore(bans []tocsin.Decision, allow []netip.Prefix, now time.Time) (adopted []tocsin.Decision, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.want.replace(bans, allow, now)
+	f.standing, f.made = true, false
+	return f.restore(now)
+}
+
+// restore adopts what only the kernel knows and makes the table.
+func (f *Firewall) restore(now time.Time) (adopted []tocsin.Decision, err error) {
 	held, err := f.sock.list(f.o.Table, now)
 	if err != nil {
 		return nil, f.failed("list the table", err)
-	}
-	f.want = newWanted()
-	f.want.allow = allow
-	for i := range bans {
-		if bans[i].InForce(now) {
-			f.want.ban(&bans[i], now)
-		}
 	}
 	for i := range held {
 		if !f.want.covers(&held[i]) {
@@ -159,7 +161,6 @@ func (f *Firewall) Restore(bans []tocsin.Decision, allow []netip.Prefix, now tim
 		f.want.ban(&adopted[i], now)
 	}
 	f.stats.Adopted += uint64(len(adopted))
-	f.standing = true
 	return adopted, f.install(now)
 }
 
@@ -170,7 +171,7 @@ func (f *Firewall) install(now time.Time) error {
 	if err := f.commit("make the table"); err != nil {
 		return err
 	}
-	f.stale = false
+	f.stale, f.made = false, true
 	f.stats.Restores++
 	return f.remember()
 }
@@ -245,12 +246,12 @@ type change struct {
 	f    *Firewall
 	r    ruleset
 	now  time.Time
-	nets map[net]bool // interval sets to be replaced
-	grew bool         // a group was added
+	nets map[netSet]bool // interval sets to be replaced
+	grew bool            // a group was added
 }
 
-// net names an interval set.
-type net struct {
+// netSet names an interval set.
+type netSet struct {
 	group  *group
 	family family
 }
@@ -270,9 +271,9 @@ func (c *change) touch(t *target) {
 	}
 	if k := kindOf(t.prefix); !k.hash {
 		if c.nets == nil {
-			c.nets = map[net]bool{}
+			c.nets = map[netSet]bool{}
 		}
-		c.nets[net{t.group, k.family}] = true
+		c.nets[netSet{t.group, k.family}] = true
 		return
 	}
 	c.r.target(t, c.now)
@@ -298,7 +299,7 @@ func (c *change) commit(what string) error {
 func (f *Firewall) SetAllow(ps []netip.Prefix) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.want.allow = ps
+	f.want.allow = slices.Clone(ps)
 	if !f.standing {
 		return ErrOff
 	}
@@ -314,7 +315,8 @@ func (f *Firewall) SetAllow(ps []netip.Prefix) error {
 func (f *Firewall) Clear() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.want, f.standing, f.stale = newWanted(), false, false
+	f.want.replace(nil, nil, time.Time{})
+	f.standing, f.stale = false, false
 	r := f.begin()
 	r.remove()
 	return f.commit("remove the table")
@@ -346,13 +348,17 @@ func (r ruleset) remove() {
 }
 
 // Sync forgets what was over before now, and makes the table anew if a transaction failed. It does not bring back a table
-// that has vanished: that may be the will of an operator, so Watch asks first.
+// that has vanished: that may be the will of an operator, so Watch asks first. While there is nothing to do it costs
+// nothing, so it may be called every second.
 func (f *Firewall) Sync(now time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.want.expire(now.Add(-rounding))
 	if !f.standing || !f.stale {
 		return nil
+	}
+	if !f.made {
+		return f.remake(now)
 	}
 	there, err := f.sock.hasTable(f.o.Table)
 	if err != nil {
@@ -361,7 +367,16 @@ func (f *Firewall) Sync(now time.Time) error {
 	if !there {
 		return f.failed("repair the table", syscall.Errno(unix.ENOENT))
 	}
-	return f.install(now)
+	return f.remake(now)
+}
+
+// remake makes the table again, or for the first time if Restore failed.
+func (f *Firewall) remake(now time.Time) error {
+	if f.made {
+		return f.install(now)
+	}
+	_, err := f.restore(now)
+	return err
 }
 
 // rounding is how much longer than wanted the kernel may keep an element. So long we remember it, because adding an element
@@ -370,7 +385,7 @@ const rounding = 2 * time.Second
 
 // Stats is what the firewall holds and what befell it.
 type Stats struct {
-	Standing     bool           // the table is in the kernel
+	Standing     bool           // the table is in the kernel, or should be
 	Wanted       int            // bans in force, by (jail, id)
 	Elements     map[string]int // wanted elements by set; in interval sets, ranges
 	Allowed      int            // prefixes of the allow list, as given

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"container/heap"
 	"net/netip"
 	"slices"
 	"strings"
@@ -58,21 +59,30 @@ func (t *target) jails() string {
 			names = append(names, h.jail)
 		}
 	}
-	return strings.Join(names, ",")
+	s := strings.Join(names, ",")
+	if len(s) > maxComment {
+		s = s[:max(strings.LastIndexByte(s[:maxComment], ','), 0)]
+	}
+	return s
 }
 
 func (t *target) release(o owner) {
 	t.holds = slices.DeleteFunc(t.holds, func(h hold) bool { return h.owner == o })
 }
 
-func (t *target) hold(o owner, until time.Time) {
+// hold adds a hold or gives it another end, and says whether anything changed.
+func (t *target) hold(o owner, until time.Time) bool {
 	for i := range t.holds {
-		if t.holds[i].owner == o {
-			t.holds[i].until = until
-			return
+		if h := &t.holds[i]; h.owner == o {
+			if h.until.Equal(until) {
+				return false
+			}
+			h.until = until
+			return true
 		}
 	}
 	t.holds = append(t.holds, hold{o, until})
+	return true
 }
 
 // ended says whether something that ends at until is over at now.
@@ -82,6 +92,7 @@ func ended(until, now time.Time) bool { return !until.IsZero() && !now.Before(un
 type wanted struct {
 	groups  map[string]*group // by their key
 	bans    map[owner]*target
+	ends    endings
 	allow   []netip.Prefix
 	refused uint64
 	keyBuf  []byte
@@ -89,6 +100,18 @@ type wanted struct {
 
 func newWanted() wanted {
 	return wanted{groups: map[string]*group{}, bans: map[owner]*target{}}
+}
+
+// replace forgets everything but the count of refusals, and wants those of bans that are in force at now.
+func (w *wanted) replace(bans []tocsin.Decision, allow []netip.Prefix, now time.Time) {
+	refused := w.refused
+	*w = newWanted()
+	w.refused, w.allow = refused, slices.Clone(allow)
+	for i := range bans {
+		if bans[i].InForce(now) {
+			w.ban(&bans[i], now)
+		}
+	}
 }
 
 // groupOf finds the group for what d covers, or makes it.
@@ -130,7 +153,9 @@ func (w *wanted) ban(d *tocsin.Decision, now time.Time) (held, before *target) {
 		held = &target{group: g, prefix: p}
 		g.targets[p] = held
 	}
-	held.hold(o, d.Until)
+	if held.hold(o, d.Until) && !d.Until.IsZero() {
+		heap.Push(&w.ends, hold{o, d.Until})
+	}
 	w.bans[o] = held
 	if before == held {
 		return held, nil
@@ -175,16 +200,28 @@ func (w *wanted) covers(d *tocsin.Decision) bool {
 	return false
 }
 
-// expire forgets what is over at now.
+// expire forgets what is over at now. It costs nothing while nothing ends.
 func (w *wanted) expire(now time.Time) {
-	for o, t := range w.bans {
-		for _, h := range t.holds {
-			if h.owner == o && ended(h.until, now) {
-				w.unban(o)
-				break
-			}
+	for len(w.ends) > 0 && ended(w.ends[0].until, now) {
+		end := heap.Pop(&w.ends).(hold)
+		if t := w.bans[end.owner]; t != nil && slices.Contains(t.holds, end) {
+			w.unban(end.owner)
 		}
 	}
+}
+
+// endings is a heap of the ends of bans, the earliest first. An entry that no ban has any more, because it was lifted or
+// got another end, stays until its time comes.
+type endings []hold
+
+func (e endings) Len() int           { return len(e) }
+func (e endings) Less(i, j int) bool { return e[i].until.Before(e[j].until) }
+func (e endings) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
+func (e *endings) Push(x any)        { *e = append(*e, x.(hold)) }
+func (e *endings) Pop() any {
+	last := (*e)[len(*e)-1]
+	*e = (*e)[:len(*e)-1]
+	return last
 }
 
 // group is what is banned within one scope. It has its own chain and sets.

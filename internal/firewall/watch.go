@@ -19,8 +19,11 @@ const (
 	checkEvery = time.Minute
 	// settle is how long a change by others may go on before it is judged, so that one flush is one repair.
 	settle = 50 * time.Millisecond
-	// repairEvery bounds how often the table is made anew, should another program undo every repair.
-	repairEvery = 900 * time.Millisecond
+	// repairEvery bounds how often the table is made anew, should another program undo every repair. While the kernel
+	// refuses the table it is tried ever more seldom, down to once in checkEvery.
+	repairEvery = 500 * time.Millisecond
+	// sayEvery bounds how often a repair is logged as a warning.
+	sayEvery = time.Minute
 )
 
 // Watch sees to it that the table stays as it was made, until ctx ends; then it returns nil.
@@ -43,7 +46,8 @@ func (f *Firewall) Watch(ctx context.Context, lost func() (restore bool)) error 
 
 	minute := time.NewTicker(checkEvery)
 	defer minute.Stop()
-	f.inspect(lost, routine) // what happened before we listened
+	r := repair{f: f, lost: lost}
+	r.inspect(routine) // what happened before we listened
 	for {
 		why := routine
 		select {
@@ -66,7 +70,7 @@ func (f *Firewall) Watch(ctx context.Context, lost func() (restore bool)) error 
 			why = disturbed
 		default:
 		}
-		if f.inspect(lost, why) && !pause(ctx, repairEvery) {
+		if wait := r.inspect(why); !pause(ctx, wait) {
 			return nil
 		}
 	}
@@ -81,7 +85,7 @@ const (
 	disturbed       // our table was changed
 )
 
-// pause waits; it returns false if ctx ended meanwhile.
+// pause waits, and returns false if ctx ended meanwhile.
 func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -93,29 +97,52 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// inspect repairs the table if it is not as it should be, and says whether it did.
-func (f *Firewall) inspect(lost func() bool, why cause) (repaired bool) {
-	if !f.damaged(why, time.Now()) {
-		return false
+// repair is how Watch puts the table right, over and over.
+type repair struct {
+	f     *Firewall
+	lost  func() bool
+	wait  time.Duration // after the last failure
+	said  time.Time
+	count int // repairs since
+}
+
+// inspect makes the table anew if it is not as it should be, and returns how long to leave it alone now.
+func (r *repair) inspect(why cause) time.Duration {
+	f, now := r.f, time.Now()
+	if !f.damaged(why, now) {
+		return 0
 	}
-	restore := lost() // without the lock: it may ask for our Stats
+	restore := r.lost() // without the lock: it may ask for our Stats
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.standing {
-		return false // Clear was faster
+		return 0 // Clear was faster
 	}
 	if !restore {
 		f.standing = false
 		f.o.Log.Info("the firewall is off, as asked")
-		return false
+		return 0
 	}
 	f.stats.Repairs++
-	if err := f.install(time.Now()); err != nil {
-		f.o.Log.Warn("the table could not be restored, will try again", "err", err)
-		return true
+	r.count++
+	if err := f.remake(now); err != nil {
+		r.say(now, "the table could not be made again", "err", err)
+		r.wait = min(max(2*r.wait, repairEvery), checkEvery)
+		return r.wait
 	}
-	f.o.Log.Warn("others changed our table, restored it", "n", len(f.want.bans))
-	return true
+	r.say(now, "others changed our table, made it again", "n", r.count)
+	r.wait = 0
+	return repairEvery
+}
+
+// say warns, but not more often than every sayEvery.
+func (r *repair) say(now time.Time, msg string, args ...any) {
+	if now.Sub(r.said) < sayEvery {
+		r.f.o.Log.Debug(msg, args...)
+		return
+	}
+	r.f.o.Log.Warn(msg, args...)
+	r.said, r.count = now, 0
 }
 
 // damaged says whether the table must be made anew: because somebody touched it, a transaction failed, or it looks so.
