@@ -9,7 +9,8 @@ import "unicode"
 // stands between a pattern and exponential time. Steps, not seconds: the answer is the same on every machine.
 type exact struct {
 	budget     int
-	steps      int // left for the text in hand
+	steps      int    // left for the text in hand
+	taken      uint64 // in all
 	outOfSteps uint64
 
 	regular map[*Regexp]*program
@@ -58,6 +59,7 @@ func (e *exact) search(re *Regexp, text []byte, newline bool) []int {
 	for i := range e.caps {
 		e.caps[i] = -1
 	}
+	defer func() { e.taken += uint64(e.budget - e.steps) }()
 	last := len(e.runes)
 	if re.anchored {
 		last = 0

@@ -30,6 +30,7 @@ type Stats struct {
 	Direct        uint64 // texts that were finished without the cache, because they would have emptied it again at once
 	Confirmations uint64 // times the exact matcher was asked
 	Refused       uint64 // times it said no where the automaton had said yes
+	Steps         uint64 // it took in all
 	OutOfSteps    uint64 // times it ran out of steps; counts as no match
 	TooMany       uint64 // texts at which the automaton met a bound; the exact matcher answered for all rules
 }
@@ -44,7 +45,7 @@ func (s *Set) NewMatcher() *Matcher {
 // Stats gives the counters.
 func (m *Matcher) Stats() Stats {
 	m.stats.States, m.stats.Bytes = len(m.cache.states), m.cache.bytes
-	m.stats.OutOfSteps = m.exact.outOfSteps
+	m.stats.Steps, m.stats.OutOfSteps = m.exact.taken, m.exact.outOfSteps
 	return m.stats
 }
 
