@@ -179,7 +179,7 @@ func (j *Jail) Banned(d *tocsin.Decision) {
 	on := prefixBlock(unmapped(d.Prefix))
 	mine := d.Origin == tocsin.ByJail && d.Jail == j.o.Name
 	j.remember(on, d, mine)
-	if e := j.table.find(on.key); e != 0 && on.bits >= j.bits(on.key) && d.InForce(fromMicros(j.table.entries[e].touched)) {
+	if e, _ := j.table.find(on.key); e != 0 && on.bits >= j.bits(on.key) && d.InForce(fromMicros(j.table.entries[e].touched)) {
 		j.table.remove(e)
 	}
 	if mine {
@@ -206,7 +206,7 @@ func (j *Jail) Lift(p netip.Prefix, at time.Time) {
 	on, end := prefixBlock(unmapped(p)), micros(at)
 	if width := j.bits(on.key); on.bits >= width {
 		on = block{on.mask(int(width)), width}
-		if e := j.table.find(on.key); e != 0 {
+		if e, _ := j.table.find(on.key); e != 0 {
 			j.table.remove(e)
 		}
 		j.lift(on, end)

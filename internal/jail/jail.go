@@ -34,7 +34,7 @@ type Jail struct {
 	nets     memory[block, []banned]
 	known    memory[key, int64]
 	sessions sessions
-	run      []uint32 // scratch of fullest
+	run      []uint32 // filled by gather: failures of one address, newest first
 	stats    Stats
 }
 
@@ -97,12 +97,12 @@ func (j *Jail) Failure(dst []tocsin.Decision, f *tocsin.Failure) []tocsin.Decisi
 		j.stats.Late++
 		return dst
 	}
-	e := j.table.find(k)
+	e, tag := j.table.find(k)
 	if e == 0 {
 		if j.table.used >= j.o.MaxAddresses {
 			j.evict()
 		}
-		e = j.table.add(k, j.newest)
+		e = j.table.add(k, tag, j.newest)
 	} else {
 		j.table.touch(e, j.newest)
 	}
@@ -110,15 +110,16 @@ func (j *Jail) Failure(dst []tocsin.Decision, f *tocsin.Failure) []tocsin.Decisi
 		j.evict()
 	}
 	j.table.insert(e, node{at: at, ref: j.lines.add(f), user: j.user(f.User)})
-	n := int(j.table.entries[e].n)
-	if n < j.o.MaxRetry {
+	if int(j.table.entries[e].n) < j.o.MaxRetry {
 		return dst
 	}
-	w := j.fullest(e, k, at)
+	kept := j.gather(e, at)
+	w := j.fullest(k, at)
 	if w.n >= w.limit {
 		return j.ban(dst, f, k, e, w)
 	}
-	if n > j.most {
+	j.table.cut(e, kept)
+	if int(j.table.entries[e].n) > j.most {
 		j.thin(e, at)
 	}
 	return dst
@@ -176,12 +177,9 @@ type window struct {
 	patience       Patience
 }
 
-// fullest looks at every window of e that contains at and returns the one with the fewest failures missing to its limit,
-// the newest of equals. It also forgets the failures of e that are more than two findtimes older than at.
-//
-// The failures near at are gathered in run, newest first. A window worth looking at ends at a failure, or at at itself.
-func (j *Jail) fullest(e uint32, k key, at int64) window {
-	j.gather(e, at)
+// fullest looks at every window that contains at and returns the one with the fewest failures missing to its limit, the
+// newest of equals. The failures are those that gather found. A window worth looking at ends at one of them, or at at.
+func (j *Jail) fullest(k key, at int64) window {
 	best, end := window{}, 0
 	for i := range len(j.run) + 1 {
 		to := at // the end of the window
@@ -207,20 +205,21 @@ func (j *Jail) fullest(e uint32, k key, at int64) window {
 	return best
 }
 
-// gather fills run with the failures of e that can share a window with at.
-func (j *Jail) gather(e uint32, at int64) {
+// gather fills run with the failures of e that can share a window with at, newest first. It returns the oldest failure
+// that may still matter: those behind it are more than two findtimes older than at.
+func (j *Jail) gather(e uint32, at int64) (kept uint32) {
 	j.run = j.run[:0]
 	for n := j.table.entries[e].failure; n != 0; n = j.table.nodes[n].next {
-		switch d := j.table.nodes[n].at - at; {
-		case d < -2*j.findTime:
-			if len(j.run) > 0 && j.table.nodes[j.run[len(j.run)-1]].next == n {
-				j.table.cut(e, j.run[len(j.run)-1])
-			}
-			return
-		case -j.findTime <= d && d <= j.findTime:
+		d := j.table.nodes[n].at - at
+		if d < -2*j.findTime {
+			break
+		}
+		if -j.findTime <= d && d <= j.findTime {
 			j.run = append(j.run, n)
 		}
+		kept = n
 	}
+	return kept
 }
 
 func (j *Jail) at(i int) int64 { return j.table.nodes[j.run[i]].at }
@@ -278,5 +277,5 @@ func (j *Jail) Stats() Stats {
 	return s
 }
 
-// seconds is how long d microseconds are.
+// span is how long that many microseconds are.
 func span(us int64) time.Duration { return time.Duration(min(us, farthest/1000)) * time.Microsecond }

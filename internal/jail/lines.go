@@ -28,6 +28,7 @@ type lines struct {
 	// The names of sources come from the configuration, so this table needs no bound.
 	sources []string
 	source  map[string]uint64
+	last    uint64 // the source of the last line, most often that of the next
 }
 
 type chunk struct {
@@ -85,17 +86,25 @@ func (l *lines) room(size int) *chunk {
 }
 
 func (l *lines) append(b []byte, line *tocsin.Line) []byte {
-	id, ok := l.source[line.Source]
-	if !ok {
-		id = uint64(len(l.sources))
-		l.sources = append(l.sources, line.Source)
-		l.source[line.Source] = id
-	}
-	b = binary.AppendUvarint(b, id)
+	b = binary.AppendUvarint(b, l.number(line.Source))
 	b = binary.LittleEndian.AppendUint64(b, line.Pos.File)
 	b = binary.AppendVarint(b, line.Pos.Offset)
 	b = binary.AppendVarint(b, micros(line.At))
 	return appendText(b, line.Text, l.lineBytes)
+}
+
+func (l *lines) number(source string) uint64 {
+	if l.last < uint64(len(l.sources)) && l.sources[l.last] == source {
+		return l.last
+	}
+	id, ok := l.source[source]
+	if !ok {
+		id = uint64(len(l.sources))
+		l.sources = append(l.sources, source)
+		l.source[source] = id
+	}
+	l.last = id
+	return id
 }
 
 // appendText writes the length of s and s, of which it keeps at most limit bytes: a longer one is cut between two

@@ -47,7 +47,7 @@ func (j *Jail) Login(l *tocsin.Login) {
 		j.sessions.close(k, session{addr: netip.AddrPortFrom(addr, l.Port), user: user})
 		return
 	}
-	if e := j.table.find(k); e != 0 && user != 0 {
+	if e, _ := j.table.find(k); e != 0 && user != 0 {
 		j.table.filter(e, func(n node) bool { return n.user != user || n.at > at })
 		if j.table.entries[e].n == 0 {
 			j.table.remove(e)
@@ -147,7 +147,7 @@ type Standing struct {
 	Former    int       // bans remembered that make the next one longer
 }
 
-// Standing says how an address stands at now. It changes nothing that anybody could see.
+// Standing says how an address stands at now. It changes nothing.
 func (j *Jail) Standing(a netip.Addr, now time.Time) Standing {
 	if !a.IsValid() {
 		return Standing{}
@@ -163,13 +163,14 @@ func (j *Jail) Standing(a netip.Addr, now time.Time) Standing {
 			s.Until = fromMicros(b.until)
 		}
 	}
-	e := j.table.find(k)
+	e, _ := j.table.find(k)
 	if e == 0 {
 		s.Limit, s.Patience = j.limit(k, at, at)
 		s.More = s.Limit
 		return s
 	}
-	w := j.fullest(e, k, at)
+	j.gather(e, at)
+	w := j.fullest(k, at)
 	s.Failures, s.Limit, s.Patience, s.More = w.n, w.limit, w.patience, max(1, w.limit-w.n)
 	if w.n > 0 {
 		s.First, s.Last = fromMicros(j.at(w.oldest)), fromMicros(j.at(w.newest))

@@ -80,27 +80,27 @@ func newTable(seed maphash.Seed) table {
 	return table{seed: seed, slots: make([]uint64, minSlots), entries: make([]entry, 1), nodes: make([]node, 1)}
 }
 
-// slot gives the home of a hash: its upper bits, which the slot keeps, so that growing needs no second hashing.
+// home is the slot where the search for a tag begins. Slots keep the tag, so that growing needs no second hashing.
 func (t *table) home(tag uint32) int { return int(tag) & (len(t.slots) - 1) }
 
 func (t *table) tag(k key) uint32 { return uint32(maphash.Comparable(t.seed, k) >> 32) }
 
-// find returns the entry of k, 0 if there is none.
-func (t *table) find(k key) uint32 {
-	tag := t.tag(k)
+// find returns the entry of k, 0 if there is none, and the tag of k for add.
+func (t *table) find(k key) (e, tag uint32) {
+	tag = t.tag(k)
 	for i := t.home(tag); ; i = (i + 1) & (len(t.slots) - 1) {
 		s := t.slots[i]
 		if uint32(s) == 0 {
-			return 0
+			return 0, tag
 		}
 		if uint32(s>>32) == tag && t.entries[uint32(s)].key == k {
-			return uint32(s)
+			return uint32(s), tag
 		}
 	}
 }
 
-// add makes an entry for k, which must not have one.
-func (t *table) add(k key, touched int64) uint32 {
+// add makes an entry for k, which must not have one. It needs the tag that find returned.
+func (t *table) add(k key, tag uint32, touched int64) uint32 {
 	if 4*(t.used+1) > 3*len(t.slots) {
 		t.grow()
 	}
@@ -113,7 +113,7 @@ func (t *table) add(k key, touched int64) uint32 {
 	}
 	t.entries[e] = entry{key: k}
 	t.used++
-	t.place(uint64(t.tag(k))<<32 | uint64(e))
+	t.place(uint64(tag)<<32 | uint64(e))
 	t.link(e, touched)
 	return e
 }
@@ -140,7 +140,7 @@ func (t *table) grow() {
 func (t *table) remove(e uint32) {
 	t.vacate(e)
 	t.unlink(e)
-	t.cut(e, 0)
+	t.filter(e, func(node) bool { return false })
 	t.entries[e] = entry{older: t.freeEntry}
 	t.freeEntry = e
 	t.used--
@@ -218,16 +218,12 @@ func (t *table) insert(e uint32, f node) {
 	t.failures++
 }
 
-// cut forgets the failures of e behind node n, all of them if n is 0.
+// cut forgets the failures of e behind its failure n.
 func (t *table) cut(e, n uint32) {
-	rest := &t.entries[e].failure
-	if n != 0 {
-		rest = &t.nodes[n].next
-	}
-	for m := *rest; m != 0; {
+	for m := t.nodes[n].next; m != 0; {
 		m = t.release(e, m)
 	}
-	*rest = 0
+	t.nodes[n].next = 0
 }
 
 // filter forgets the failures of e that keep does not want.
