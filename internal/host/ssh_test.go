@@ -172,7 +172,7 @@ func TestIncludeTree(t *testing.T) {
 func TestSSHLog(t *testing.T) {
 	journal := func(string) (string, error) { return "/usr/bin/journalctl", nil }
 	none := func(string) (string, error) { return "", exec.ErrMissing }
-	const journals = "journal:_SYSTEMD_UNIT=ssh.service journal:_SYSTEMD_UNIT=sshd.service"
+	const journals = "journal:_SYSTEMD_UNIT=ssh.service _SYSTEMD_UNIT=sshd.service"
 	tests := []struct {
 		name  string
 		files map[string]string
@@ -181,6 +181,19 @@ func TestSSHLog(t *testing.T) {
 		how   string
 	}{
 		{"systemd", map[string]string{"/run/systemd/system/x": "", "/var/log/auth.log": ""}, journal, journals, "the journal, because systemd runs"},
+		{"further instances", map[string]string{
+			"/run/systemd/system/x":                   "",
+			"/usr/lib/systemd/system/ssh.service":     "[Service]\nExecStart=/usr/sbin/sshd -D\n",
+			"/etc/systemd/system/ssh-members.service": "[Service]\nExecStart=/usr/sbin/sshd -D -p 2200\n",
+			"/usr/lib/systemd/system/ssh@.service":    "[Service]\nExecStart=-/usr/sbin/sshd -i\n",
+			"/usr/lib/systemd/system/nginx.service":   "[Service]\nExecStart=/usr/sbin/nginx\n",
+		}, journal, journals + " _SYSTEMD_UNIT=ssh-members.service", "the journal, because systemd runs"},
+		{"journal that keeps nothing", map[string]string{
+			"/run/systemd/system/x":                 "",
+			"/etc/systemd/journald.conf":            "[Journal]\n#Storage=auto\nStorage=volatile\n",
+			"/etc/systemd/journald.conf.d/off.conf": "[Journal]\nStorage=None\n",
+			"/var/log/auth.log":                     "",
+		}, journal, "file:/var/log/auth.log", "/var/log/auth.log, because the journal keeps nothing (Storage=none)"},
 		{"systemd without journalctl", map[string]string{"/run/systemd/system/x": "", "/var/log/auth.log": ""}, none, "file:/var/log/auth.log", "/var/log/auth.log, because there is no journalctl"},
 		{"no systemd", map[string]string{"/var/log/auth.log": "", "/var/log/secure": ""}, journal, "file:/var/log/auth.log", "/var/log/auth.log, because systemd does not run here"},
 		{"Red Hat without systemd", map[string]string{"/var/log/secure": ""}, none, "file:/var/log/secure", "/var/log/secure, because systemd does not run here"},
@@ -297,7 +310,7 @@ func FuzzUnit(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, section := range []string{"Socket", "Service"} {
 			for _, v := range unitLines(text, section, "ExecStart") {
-				for _, p := range m.commandPorts(v) {
+				for _, p := range m.argumentPorts(words(v)) {
 					if p == 0 {
 						t.Fatalf("port 0 from %q", text)
 					}

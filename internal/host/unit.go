@@ -117,37 +117,51 @@ func unitLines(text, section, key string) []string {
 	return values
 }
 
-// instanceClaims are the ports of further sshds, such as one for members on 2200: services that run sshd with a
-// configuration (-f) or a port (-p, -o Port=) of its own. They count only where somebody listens.
-func (m *machine) instanceClaims() []claim {
-	var claims []claim
+// sshdUnit is a service that runs sshd, with the arguments of one of its command lines.
+type sshdUnit struct {
+	name string
+	args []string
+}
+
+// sshdUnits are the services that run sshd, sorted by folder and name. Templates are left out: their names are no units.
+func (m *machine) sshdUnits() []sshdUnit {
+	var found []sshdUnit
 	seen := map[string]bool{}
 	for _, folder := range unitFolders {
 		for _, file := range m.glob(path.Join(folder, "*.service")) {
 			unit := path.Base(file)
-			if seen[unit] {
+			if seen[unit] || strings.HasSuffix(unit, "@.service") {
 				continue
 			}
 			seen[unit] = true
 			for _, command := range m.unitValues(unit, "Service", "ExecStart") {
-				for _, p := range m.commandPorts(command) {
-					claims = append(claims, claim{port: p, by: unit, weak: true})
+				args := words(strings.TrimLeft(command, "-+!@:|"))
+				if len(args) > 0 && path.Base(args[0]) == "sshd" {
+					found = append(found, sshdUnit{unit, args[1:]})
 				}
 			}
+		}
+	}
+	return found
+}
+
+// instanceClaims are the ports of further sshds, such as one for members on 2200: services that run sshd with a
+// configuration (-f) or a port (-p, -o Port=) of its own. They count only where somebody listens.
+func (m *machine) instanceClaims() []claim {
+	var claims []claim
+	for _, u := range m.sshdUnits() {
+		for _, p := range m.argumentPorts(u.args) {
+			claims = append(claims, claim{port: p, by: u.name, weak: true})
 		}
 	}
 	return claims
 }
 
-// commandPorts are the ports that a command line gives to sshd, none if it runs something else or gives none.
-func (m *machine) commandPorts(command string) []uint16 {
-	args := words(strings.TrimLeft(command, "-+!@:|"))
-	if len(args) == 0 || path.Base(args[0]) != "sshd" {
-		return nil
-	}
+// argumentPorts are the ports that arguments give to sshd, none if they give none.
+func (m *machine) argumentPorts(args []string) []uint16 {
 	var ports []uint16
 	file := ""
-	for i := 1; i < len(args); i++ {
+	for i := 0; i < len(args); i++ {
 		flag, value := args[i], ""
 		if len(flag) < 2 || flag[0] != '-' || !strings.Contains("fpo", flag[1:2]) {
 			continue
