@@ -92,8 +92,8 @@ type Ports struct {
 	List      []uint16
 }
 
-// Pos is where the file sets key: "state", "guard.allow", "retention.bans". A key that the file leaves at its default has
-// the zero position with the file's name.
+// Pos is where the value of a key stands: "state", "guard.allow", "retention.bans". A key that the file leaves at its
+// default has the file's name without a line.
 func (c *Config) Pos(key string) Pos {
 	if p, ok := c.where[key]; ok {
 		return p
@@ -101,8 +101,8 @@ func (c *Config) Pos(key string) Pos {
 	return Pos{File: c.File}
 }
 
-// Pos is where the file sets key of this jail: "filter", "sources", or one entry of a list: "sources[1]", counted from 0.
-// For a key that is left at its default it is where the jail begins, for the default jail the zero position.
+// Pos is where the value of a key of this jail stands: "filter", "sources", or one of its entries, "sources[1]", counted
+// from 0. For a key that is left at its default it is where the jail begins, for the default jail nowhere.
 func (j *Jail) Pos(key string) Pos {
 	if p, ok := j.where[key]; ok {
 		return p

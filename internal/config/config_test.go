@@ -190,11 +190,11 @@ func TestPos(t *testing.T) {
 		got  Pos
 		want string
 	}{
-		{"state", c.Pos("state"), "t.toml:1:1"},
-		{"guard.observe", c.Pos("guard.observe"), "t.toml:2:11"},
+		{"state", c.Pos("state"), "t.toml:1:9"},
+		{"guard.observe", c.Pos("guard.observe"), "t.toml:2:21"},
 		{"socket, not set", c.Pos("socket"), "t.toml"},
-		{"name", j.Pos("name"), "t.toml:4:1"},
-		{"sources", j.Pos("sources"), "t.toml:5:1"},
+		{"name", j.Pos("name"), "t.toml:4:8"},
+		{"sources", j.Pos("sources"), "t.toml:5:11"},
 		{"sources[0]", j.Pos("sources[0]"), "t.toml:6:3"},
 		{"sources[1]", j.Pos("sources[1]"), "t.toml:7:3"},
 		{"filter, not set", j.Pos("filter"), "t.toml:3:1"},

@@ -32,7 +32,7 @@ type section struct {
 	table  string // as in Key.Table
 	at     int    // where it begins
 	target target
-	seen   map[string]int // the keys it has, with their places
+	seen   map[string]int // the keys it has, with the places of their values
 	named  bool           // its [header] was met, so that a second one is a mistake
 }
 
@@ -177,8 +177,8 @@ func (r *reader) assign(s *section, path []string, at int, v value) {
 		r.fail(at, "keep one of them", "%s stands twice, first in line %d", name, r.pos(first).Line)
 		return
 	}
-	s.seen[name] = at
-	s.target.mark(key, r.pos(at))
+	s.seen[name] = v.at
+	s.target.mark(key, r.pos(v.at))
 	key.set(&assignment{r, s.target, key}, v)
 }
 

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -84,6 +86,17 @@ func dropped() {
 	}
 	if err := os.Chown("/proc/self", 1, 1); !errors.Is(err, unix.EPERM) {
 		fmt.Println("chown:", err)
+		os.Exit(1)
+	}
+	// What this package asks the kernel needs none of what is gone.
+	_, err1 := Protect()
+	_, err2 := Sessions([]uint16{22})
+	_, _, err3 := SSHPorts(context.Background())
+	watching, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	err4 := Watch(watching, func() {})
+	cancel()
+	if err := errors.Join(err1, err2, err3); err != nil || !errors.Is(err4, context.DeadlineExceeded) {
+		fmt.Println("without capabilities:", err, err4)
 		os.Exit(1)
 	}
 	if err := DropTo(unix.CAP_NET_ADMIN, unix.CAP_CHOWN); err != nil || Have(unix.CAP_CHOWN) || Have(unix.CAP_DAC_READ_SEARCH) {
