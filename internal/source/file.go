@@ -92,6 +92,7 @@ func (f *File) Run(ctx context.Context, s Sink) error {
 		r.sayMarks(now)
 		wait := time.Duration(0)
 		if !more {
+			r.caughtUp()
 			wait = r.patience(now)
 		}
 		if err := r.wait(bell, wait); err != nil {
@@ -115,6 +116,7 @@ type follower struct {
 
 	lookAgain bool // names have changed
 	begun     bool // the files that existed at the start have been opened
+	caught    bool // they have been read to their ends
 	nextSweep time.Time
 	nextMark  time.Time
 	done      []content         // files that were read to their end, and copies: not to be read again
@@ -143,6 +145,13 @@ func newFollower(f *File, s Sink) *follower {
 		r.in = in
 	}
 	return r
+}
+
+func (r *follower) caughtUp() {
+	if !r.caught {
+		r.caught = true
+		r.sink.caughtUp()
+	}
 }
 
 func (r *follower) close() {

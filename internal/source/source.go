@@ -48,13 +48,20 @@ type Sink struct {
 	Mark func(Mark)
 
 	// CaughtUp is called once, when everything that was there at the start has been handed over: what comes from then on
-	// is news of this moment. It may be nil.
+	// is written at this moment, whatever date it claims. A journal, whose dates cannot be forged, does not call it. It may
+	// be nil.
 	CaughtUp func()
 }
 
 func (s Sink) mark(m Mark) {
 	if s.Mark != nil {
 		s.Mark(m)
+	}
+}
+
+func (s Sink) caughtUp() {
+	if s.CaughtUp != nil {
+		s.CaughtUp()
 	}
 }
 
