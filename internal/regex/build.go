@@ -10,7 +10,7 @@ func (m *Matcher) start(rule int) (uint32, bool) {
 	if row := m.cache.starts[rule]; row != unknown {
 		return uint32(row), true
 	}
-	if m.cache.bytes > m.set.opts.CacheBytes {
+	if m.full() {
 		m.flush()
 	}
 	k := m.step.first(rule)
@@ -29,21 +29,28 @@ func (m *Matcher) flush() {
 // build computes the transition of a row for a class and enters it. It does nothing if the cache is full or the step met a
 // bound, and returns unknown.
 func (m *Matcher) build(row uint32, class int) int32 {
-	classes := uint32(m.set.classes)
-	if m.cache.bytes > m.set.opts.CacheBytes || !m.step.step(m.cache.states[row/classes].kernel, class) {
+	if m.full() || !m.step.step(m.state(row).kernel, class) {
 		return unknown
 	}
 	to := m.enter()
-	st := m.cache.states[to/classes]
-	e := edge{next: to, moves: m.movesTo(st.tags), done: st.done, rest: st.rest}
-	value := int32(to)
-	if len(e.moves) > 0 || e.done || e.rest {
+	st := m.state(to)
+	moves := m.movesTo(st.tags)
+	value := int32(to << rowShift)
+	switch {
+	case st.done || st.rest || len(moves) > 1 || len(moves) == 1 && (moves[0].src != tagHere || moves[0].dst >= smallRegs):
 		value = edgeAt - int32(len(m.cache.edges))
-		m.cache.edges = append(m.cache.edges, e)
-		m.cache.bytes += 48 + 4*len(e.moves)
+		m.cache.edges = append(m.cache.edges, edge{row: to, to: st, moves: moves})
+		m.cache.bytes += 48 + 4*len(moves)
+	case len(moves) == 1:
+		value |= int32(moves[0].dst)
 	}
 	m.cache.trans[row+uint32(class)] = value
 	return value
+}
+
+// full tells whether no state may be added.
+func (m *Matcher) full() bool {
+	return m.cache.bytes > m.set.opts.CacheBytes || len(m.cache.trans) > maxRow-m.set.classes
 }
 
 // enter finds the state of the step's result, or adds it, and leaves the result's names for movesTo.
@@ -78,7 +85,7 @@ func (m *Matcher) movesTo(tags []int16) []move {
 // add enters a state and returns its row. key is nil for a first state, which no step leads to by name.
 func (m *Matcher) add(k kernel, key []byte) uint32 {
 	row := uint32(len(m.cache.trans))
-	st := &state{kernel: k, done: m.decided(k)}
+	st := m.newState(k)
 	st.rest = !st.done && m.restful(k)
 	for range m.set.classes {
 		m.cache.trans = append(m.cache.trans, unknown)
@@ -92,13 +99,15 @@ func (m *Matcher) add(k kernel, key []byte) uint32 {
 	return row
 }
 
-// decided tells whether nothing that follows changes the outcome: no thread is left, or the best one has matched.
-func (m *Matcher) decided(k kernel) bool {
+// newState finds out whether a kernel is decided: no thread is left, or the best one has matched for sure.
+func (m *Matcher) newState(k kernel) *state {
+	st := &state{kernel: k, rule: -1}
 	if len(k.threads) == 0 {
-		return true
+		st.done = true
+	} else if in, t := &m.set.insts[k.threads[0].pc], k.threads[0]; in.op == opDone && t.watch == 0 {
+		st.done, st.rule = true, in.n
 	}
-	t := k.threads[0]
-	return m.set.insts[t.pc].op == opDone && t.watch == 0
+	return st
 }
 
 // restful tells whether the kernel stays as it is whatever comes but a newline or the end, as behind `.*$`.
@@ -127,10 +136,10 @@ func (m *Matcher) restful(k kernel) bool {
 // makeRoom empties a full cache if it was worth its making, and enters the state of row again. It returns false if the
 // cache is not full, or the states were made for a few bytes each.
 func (m *Matcher) makeRoom(row uint32) (uint32, bool) {
-	if m.cache.bytes <= m.set.opts.CacheBytes || m.since < thrash*len(m.cache.states) {
+	if !m.full() || m.since < thrash*len(m.cache.states) {
 		return row, false
 	}
-	st := m.cache.states[row/uint32(m.set.classes)]
+	st := m.state(row)
 	old := slices.Clone(m.step.watches)
 	m.flush()
 	k := st.kernel
@@ -146,12 +155,16 @@ func (m *Matcher) makeRoom(row uint32) (uint32, bool) {
 // proportion to the program for each byte, whatever the text.
 func (m *Matcher) walkDirect(st *state, body []byte, i int, newline bool) *state {
 	m.stats.Direct++
+	m.since += len(body) - i
 	for i < len(body) && st != nil && !st.done {
 		r, width := decode(body, i)
 		st = m.stepDirect(st, m.set.class(r), i)
 		i += width
 	}
-	return m.finishDirect(st, len(body), choose2(newline, classFinal, classEnd))
+	if newline {
+		return m.finishDirect(st, len(body), classFinal)
+	}
+	return m.finishDirect(st, len(body), classEnd)
 }
 
 func (m *Matcher) finishDirect(st *state, at, class int) *state {
@@ -173,5 +186,5 @@ func (m *Matcher) stepDirect(st *state, class, at int) *state {
 	m.names.of(m.step.next.tags)
 	k := m.result()
 	m.move(m.movesTo(k.tags), at)
-	return &state{kernel: k, done: m.decided(k)}
+	return m.newState(k)
 }

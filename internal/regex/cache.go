@@ -8,25 +8,30 @@ import (
 // state is a kernel whose captures lie in registers, with its row in cache.trans.
 type state struct {
 	kernel
-	done bool // nothing that follows changes the outcome
-	rest bool // nothing but a newline or the end changes it
+	rule int32 // the rule that matched, if done; -1 for none
+	done bool  // nothing that follows changes the outcome
+	rest bool  // nothing but a newline or the end changes it
 }
 
 // move is one write of an edge: register dst gets the value of src, or the place if src is tagHere.
 type move struct{ dst, src int16 }
 
-// edge is a transition that does more than go on.
+// edge is a transition that does more than a value in cache.trans can say.
 type edge struct {
-	next  uint32 // row of the state it leads to
+	row   uint32
+	to    *state
 	moves []move
-	done  bool
-	rest  bool
 }
 
-// Values in cache.trans: a row (the state to go on in, nothing to do), unknown, or edgeAt-i for edge i.
+// A value in cache.trans that is not negative is the row to go on in, shifted, and the register that gets the place of the
+// step; register 0 is for nobody, so that the inner loop writes always and asks never. Negative are unknown, and edgeAt-i
+// for edge i: what leads to a state that is done or at rest, or moves more than that.
 const (
-	unknown int32 = -1
-	edgeAt  int32 = -2
+	unknown   int32 = -1
+	edgeAt    int32 = -2
+	rowShift        = 8
+	smallRegs       = 1 << rowShift
+	maxRow          = 1 << (31 - rowShift)
 )
 
 // cache is the part of the automaton that was met so far. State i has the row trans[i*classes:]; a row is named by where it
@@ -88,7 +93,8 @@ func (n *names) of(tags []int16) {
 // placed gives registers to the tags that were named: a value that has a register keeps it, which spares a move on the way
 // that was met first, and the place of the step gets the lowest that is free.
 func (n *names) placed(tags []int16) []int16 {
-	used := make([]bool, n.top+2)
+	used := make([]bool, max(n.top, 0)+2)
+	used[0] = true
 	for _, v := range n.value {
 		if v != tagHere {
 			used[v] = true

@@ -37,7 +37,7 @@ type Stats struct {
 
 // NewMatcher makes a view of the set. A Matcher is not safe for concurrent use.
 func (s *Set) NewMatcher() *Matcher {
-	m := &Matcher{set: s, step: newStepper(s), exact: newExact(s.opts.Steps), rule: -1}
+	m := &Matcher{set: s, step: newStepper(s), exact: newExact(s.opts.Steps), rule: -1, regs: make([]int, smallRegs)}
 	m.cache.reset(len(s.res))
 	return m
 }
@@ -94,12 +94,12 @@ func (m *Matcher) match(text []byte, rule int, newline bool) int {
 			m.stats.TooMany++
 			return m.matchExact(text, rule, newline)
 		}
-		if len(st.threads) == 0 {
+		if st.rule < 0 {
 			return -1
 		}
-		rule = int(m.set.insts[st.threads[0].pc].n)
-		if m.set.res[rule].regular {
-			m.rule, m.tags = rule, st.tags[:m.set.tags[rule]]
+		rule = int(st.rule)
+		if n := m.set.tags[rule]; n > 0 {
+			m.rule, m.tags = rule, st.tags[:n]
 			return rule
 		}
 		if m.confirm(text, rule, newline) {
@@ -142,31 +142,27 @@ func (m *Matcher) walk(text []byte, rule int, newline bool) *state {
 	if !ok {
 		return nil
 	}
-	var (
-		set     = m.set
-		i       = 0
-		classes = uint32(set.classes)
-	)
+	byteOf, i := &m.set.byteOf, 0
 	for {
-		trans := m.cache.trans
-		from := i
+		trans, regs, from := m.cache.trans, (*[smallRegs]int)(m.regs), i
 		for i < len(body) {
-			next := trans[row+uint32(set.byteOf[body[i]])]
+			next := trans[row+uint32(byteOf[body[i]])]
 			if next < 0 {
 				break
 			}
-			row = uint32(next)
+			regs[uint8(next)] = i
+			row = uint32(next) >> rowShift
 			i++
 		}
 		m.since += i - from
 		if i >= len(body) {
-			break
+			return m.finish(row, len(body), newline)
 		}
-		class, width := int(set.byteOf[body[i]]), 1
+		class, width := int(byteOf[body[i]]), 1
 		if class == classLong {
 			var r rune
 			r, width = decode(body, i)
-			class = set.class(r)
+			class = m.set.class(r)
 		}
 		next := trans[row+uint32(class)]
 		if next == unknown {
@@ -175,22 +171,23 @@ func (m *Matcher) walk(text []byte, rule int, newline bool) *state {
 				if row, roomy = m.makeRoom(row); roomy {
 					continue
 				}
-				return m.walkDirect(m.cache.states[row/classes], body, i, newline)
+				return m.walkDirect(m.state(row), body, i, newline)
 			}
 		}
 		if next >= 0 {
-			row = uint32(next)
+			m.regs[uint8(next)] = i
+			row = uint32(next) >> rowShift
 			i += width
 			continue
 		}
 		e := &m.cache.edges[edgeAt-next]
 		m.move(e.moves, i)
-		row = e.next
-		i += width
-		if e.done {
-			return m.cache.states[row/classes]
+		if e.to.done {
+			return e.to
 		}
-		if e.rest {
+		row = e.row
+		i += width
+		if e.to.rest {
 			if n := bytes.IndexByte(body[i:], '\n'); n >= 0 {
 				i += n
 			} else {
@@ -198,40 +195,39 @@ func (m *Matcher) walk(text []byte, rule int, newline bool) *state {
 			}
 		}
 	}
-	return m.finish(row, len(body), newline)
 }
 
-// finish takes the last newline, if there is one, and the end.
+// finish takes the last newline, if there is one, and the end, behind which every state is done.
 func (m *Matcher) finish(row uint32, at int, newline bool) *state {
-	classes := uint32(m.set.classes)
-	for class := choose2(newline, classFinal, classEnd); class != 0; class = choose2(class == classFinal, classEnd, 0) {
+	class := classEnd
+	if newline {
+		class = classFinal
+	}
+	for {
 		next := m.cache.trans[row+uint32(class)]
 		if next == unknown {
 			if next = m.build(row, class); next == unknown {
-				return m.finishDirect(m.cache.states[row/classes], at, class)
+				return m.finishDirect(m.state(row), at, class)
 			}
 		}
-		if next >= 0 {
-			row = uint32(next)
-		} else {
+		if next < 0 {
 			e := &m.cache.edges[edgeAt-next]
 			m.move(e.moves, at)
-			row = e.next
-			if e.done {
-				break
+			if e.to.done {
+				return e.to
 			}
+			row = e.row
+		} else {
+			m.regs[uint8(next)] = at
+			row = uint32(next) >> rowShift
 		}
+		class = classEnd
 		at++
 	}
-	return m.cache.states[row/classes]
 }
 
-func choose2(yes bool, a, b int) int {
-	if yes {
-		return a
-	}
-	return b
-}
+// state gives the state of a row.
+func (m *Matcher) state(row uint32) *state { return m.cache.states[row/uint32(m.set.classes)] }
 
 func (m *Matcher) move(moves []move, at int) {
 	regs := m.regs
