@@ -133,6 +133,55 @@ func TestParseWhole(t *testing.T) {
 	}
 }
 
+// documented is the shape that the manual promises, with every value at its default but the allow list, the filter, the
+// sources and the ports.
+const documented = `
+state = "/var/lib/tocsin"          # also --state
+socket = "/run/tocsin/guard.sock"
+listen = "127.0.0.1:8044"
+[guard]
+observe = false
+allow = ["198.51.100.0/24", "2001:db8:1::/48"]
+[[jail]]
+name = "sshd"
+filter = "sshd"                    # or "sshd[mode=aggressive]"
+sources = ["file:/var/log/auth.log", "journal:_SYSTEMD_UNIT=ssh.service", "syslog:udp://127.0.0.1:5514"]
+ports = [22, 2222, 2200]           # "auto": where the daemon listens; "all"
+maxretry = 5
+findtime = "10m"
+bantime = "15m"
+bantime_factor = 1.0               # 2.0: doubles with each ban remembered
+bantime_max = "5w"
+bantime_memory = "30d"
+ipv6_prefix = 64                   # failures counted and banned by this prefix
+known_factor = 3                   # patience with addresses that logged in within known_for
+known_for = "30d"
+subnet_bans = 0
+subnet_within = "1d"
+allow = []                         # for this jail only
+max_addresses = 100000
+[retention]
+evidence = "90d"
+bans = "365d"
+logins = "90d"
+`
+
+func TestDocumentedShape(t *testing.T) {
+	got, err := Parse("", []byte(documented))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Guard.Allow = got.Guard.Allow
+	want.Jails[0].Sources, want.Jails[0].Ports = got.Jails[0].Sources, Ports{List: []uint16{22, 2200, 2222}}
+	for _, c := range []*Config{got, want} {
+		c.where, c.Jails[0].where = nil, nil
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
 // TestInlineTables checks that the other ways in which TOML writes a table mean the same.
 func TestInlineTables(t *testing.T) {
 	const text = `

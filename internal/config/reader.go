@@ -24,6 +24,7 @@ type reader struct {
 	errs    Errors
 	singles map[string]*section // the tables that stand once: "", "guard", "retention"
 	jails   []*section
+	full    bool     // that there are too many jails is told
 	current *section // the table that the next keys belong to; nil: one we do not know, whose keys are passed over
 }
 
@@ -126,7 +127,7 @@ func (r *reader) header(path []string, at int, array bool) {
 		r.current = r.single(name, at)
 	default:
 		r.current = nil
-		r.fail(at, "the tables are [guard], [[jail]] and [retention]", "unknown table [%s]", clip(name))
+		r.fail(at, "the tables are [guard], [[jail]] and [retention]", "unknown table %q", clip(name))
 	}
 }
 
@@ -145,15 +146,15 @@ func (r *reader) single(name string, at int) *section {
 // newJail begins another jail; nil if there are too many, which is told once.
 func (r *reader) newJail(at int) *section {
 	if len(r.jails) == maxJails {
-		r.fail(at, "", "more than %d jails", maxJails)
+		if !r.full {
+			r.fail(at, "", "more than %d jails", maxJails)
+		}
+		r.full = true
+		return nil
 	}
 	j := &Jail{where: map[string]Pos{"": r.pos(at)}}
 	s := &section{table: "jail", at: at, target: target{config: r.config, jail: j}, seen: map[string]int{}}
 	r.jails = append(r.jails, s)
-	if len(r.jails) > maxJails {
-		r.jails = r.jails[:maxJails+1]
-		return nil
-	}
 	r.defaults("jail", s.target)
 	return s
 }
@@ -295,7 +296,7 @@ func (r *reader) finish() {
 		s.target.jail.Name = "sshd"
 	}
 	first := map[string]*section{}
-	for _, s := range r.jails[:min(len(r.jails), maxJails)] {
+	for _, s := range r.jails {
 		r.checkName(s, first)
 		r.checkTimes(s)
 		if j := s.target.jail; j.Filter == "" {
