@@ -127,21 +127,21 @@ func TestWatch(t *testing.T) {
 	done := make(chan error, 1)
 	go ns.do(func() { done <- Watch(ctx, func() { told <- struct{}{} }) })
 
-	// The address comes and goes until the watcher, which may not listen yet, has told about it.
-	await := func(what string, change ...string) {
+	// A change is made and taken back until the watcher, which may not listen yet, has told about one of them.
+	await := func(what string, changes ...string) {
 		t.Helper()
-		for range 20 {
-			ns.ip(t, change...)
+		for i := range 20 {
+			ns.ip(t, changes[i%len(changes)])
 			select {
 			case <-told:
 				return
-			case <-time.After(time.Second):
+			case <-time.After(2 * settleTime):
 			}
 		}
 		t.Fatalf("not told about %s", what)
 	}
-	await("an address", "addr replace 192.0.2.10/24 dev wan", "addr del 192.0.2.10/24 dev wan")
-	ns.ip(t, "addr add 192.0.2.10/24 dev wan", "addr add 2001:db8::10/64 dev wan nodad")
+	await("an address", "addr add 192.0.2.10/24 dev wan", "addr del 192.0.2.10/24 dev wan")
+	ns.ip(t, "addr replace 192.0.2.10/24 dev wan", "addr add 2001:db8::10/64 dev wan nodad")
 	for quiet := false; !quiet; { // what the lines above stirred up
 		select {
 		case <-told:
@@ -149,7 +149,15 @@ func TestWatch(t *testing.T) {
 			quiet = true
 		}
 	}
-	await("a default route", "route replace default via 192.0.2.1")
+	await("a gateway", "route add default via 192.0.2.1", "route del default")
+
+	// What is said again, and routes to others, are not told.
+	ns.ip(t, "addr replace 2001:db8::10/64 dev wan nodad", "route add 203.0.113.0/24 via 192.0.2.1")
+	select {
+	case <-told:
+		t.Error("told although nothing changed")
+	case <-time.After(2 * settleTime):
+	}
 
 	cancel()
 	select {

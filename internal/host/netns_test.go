@@ -20,6 +20,9 @@ func newNamespace(t *testing.T) namespace {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for a network namespace")
 	}
+	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
+		t.Skip("needs IPv6, which this kernel has switched off")
+	}
 	made := make(chan error)
 	var ns namespace
 	go func() {

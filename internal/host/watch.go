@@ -17,8 +17,11 @@ const (
 	settleMost = 3 * time.Second
 )
 
-// Watch calls changed, from its own goroutine, each time addresses or default routes of this machine have changed and
-// settled. It returns when ctx ends, with its error, or when the kernel can no longer be listened to.
+// Watch calls changed, from its own goroutine, each time addresses or gateways of this machine are others than before and
+// have settled. What the kernel says again, as it does with each router advertisement, is no change. It returns when ctx
+// ends, with its error, or when the kernel can no longer be listened to.
+//
+// Resolvers are not watched: ask for them again when changed is called, and now and then.
 func Watch(ctx context.Context, changed func()) error {
 	c, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{
 		Groups: group(unix.RTNLGRP_IPV4_IFADDR) | group(unix.RTNLGRP_IPV6_IFADDR) |
@@ -30,7 +33,8 @@ func Watch(ctx context.Context, changed func()) error {
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.Close() })() // wakes the reader
 
-	var pending time.Time // when the first change came that is not told yet; zero: none
+	known := network()    // after the socket was opened: what changes from here on is told to it
+	var pending time.Time // when the first change came that is not looked at yet; zero: none
 	for {
 		messages, err := c.Receive()
 		switch {
@@ -38,8 +42,11 @@ func Watch(ctx context.Context, changed func()) error {
 			return ctx.Err()
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			pending = time.Time{}
-			changed()
-		case errors.Is(err, unix.ENOBUFS): // more changes than the socket could hold: something has changed
+			if now := network(); now != known {
+				known = now
+				changed()
+			}
+		case errors.Is(err, unix.ENOBUFS): // more changes than the socket could hold
 			pending = first(pending)
 		case err != nil:
 			return fmt.Errorf("watch addresses: %w", err)
@@ -50,6 +57,14 @@ func Watch(ctx context.Context, changed func()) error {
 			return fmt.Errorf("watch addresses: %w", err)
 		}
 	}
+}
+
+// network is the addresses and gateways of this machine as one text, to see whether they are others than before. What
+// cannot be found out is part of it, so that its coming back is a change too.
+func network() string {
+	addrs, err1 := interfaceAddrs()
+	gateways, err2 := Gateways()
+	return fmt.Sprint(addrs, err1, gateways, err2)
 }
 
 // group is the bit of a multicast group in netlink.Config.
