@@ -333,15 +333,15 @@ func TestLimits(t *testing.T) {
 
 // TestManyMistakes checks that the list of mistakes has an end, and that a bad file costs bounded time.
 func TestManyMistakes(t *testing.T) {
-	_, err := Parse("t.toml", []byte(strings.Repeat("x = 1\n", 150_000)))
+	_, err := Parse("t.toml", []byte(strings.Repeat("x = 1\n", 5_000)))
 	var es Errors
 	if !errors.As(err, &es) || len(es) != maxErrors+1 {
 		t.Fatalf("got %d mistakes, want %d and how many more", len(es), maxErrors)
 	}
-	if got, want := es[maxErrors].Error(), "t.toml: and 149900 more mistakes"; got != want {
+	if got, want := es[maxErrors].Error(), "t.toml: and 4900 more mistakes"; got != want {
 		t.Errorf("last: got %q, want %q", got, want)
 	}
-	_, err = Parse("t.toml", []byte(strings.Repeat("a = \"\"\"\nb = \n", 80_000)))
+	_, err = Parse("t.toml", []byte(strings.Repeat("a = \"\"\"\nb = \n", 20_000)))
 	if !errors.As(err, &es) || len(es) > maxErrors+1 {
 		t.Errorf("syntax errors: got %d mistakes", len(es))
 	}
