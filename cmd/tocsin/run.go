@@ -25,16 +25,29 @@ func (r *runCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	level := slog.LevelInfo
-	if r.Debug {
-		level = slog.LevelDebug
-	}
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 	return daemon.Run(e.ctx, daemon.Options{
 		ConfigPath: path, Config: c, Adjust: func(c *config.Config) { e.adjust(c) },
 		Observe: r.Observe, Clean: r.Clean, Version: version(),
-		Say: e.stdout, Log: slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level})),
+		Say: e.stdout, Log: e.logger(r.Debug),
 	}, reload)
+}
+
+// logger logs to standard error, without the time where systemd adds its own (systemd.exec(5), JOURNAL_STREAM).
+func (e *env) logger(debug bool) *slog.Logger {
+	o := slog.HandlerOptions{Level: slog.LevelInfo}
+	if debug {
+		o.Level = slog.LevelDebug
+	}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		o.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey && len(groups) == 0 {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(e.stderr, &o))
 }

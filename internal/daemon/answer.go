@@ -157,6 +157,7 @@ func (g *Guard) why(ctx context.Context, addr netip.Addr) (api.Why, error) {
 	var standings []jail.Standing
 	var cells []*cell
 	if err := g.do(ctx, func() {
+		g.flushTally()
 		w.Allowed = g.allowedAs(addr)
 		for _, c := range g.set.cells {
 			standings = append(standings, c.jail.Standing(addr, now))
@@ -200,6 +201,10 @@ func (g *Guard) allowedAs(addr netip.Addr) *api.Allow {
 }
 
 func (g *Guard) whyFromStore(w *api.Why, addr netip.Addr, now time.Time, users *userList) error {
+	// What was counted a moment ago belongs to the answer, unless the disk is slow.
+	fresh, cancel := context.WithTimeout(context.Background(), storeWait)
+	defer cancel()
+	_ = g.store.Flush(fresh)
 	rows, err := g.store.Bans(store.Query{Addr: addr, Now: now, Limit: 1000, WithEvidence: true})
 	if err != nil {
 		return fmt.Errorf("read bans of %s: %w", addr, err)
@@ -241,10 +246,14 @@ func (g *Guard) whyFromStore(w *api.Why, addr netip.Addr, now time.Time, users *
 }
 
 func wireStanding(c *cell, st *jail.Standing) api.Standing {
-	return api.Standing{
+	out := api.Standing{
 		Jail: c.conf.Name, Failures: st.Failures, More: st.More, MaxRetry: st.Limit, FindTime: config.FormatDuration(c.options.FindTime),
-		Patience: st.Patience.String(), Last: api.Time(st.Last), Evidence: api.EvidenceOf(st.Lines),
+		Last: api.Time(st.Last), Evidence: api.EvidenceOf(st.Lines),
 	}
+	if st.Patience != jail.NoPatience {
+		out.Patience = st.Patience.String()
+	}
+	return out
 }
 
 // whatNext says what a person is likely to want to type now.

@@ -213,9 +213,9 @@ func (g *Guard) tell(d *tocsin.Decision) {
 	g.log.Info(verb, args...)
 }
 
-// remember keeps a running ban at hand and tells the jail that took it.
+// remember keeps a running ban at hand.
 func (g *Guard) remember(d *tocsin.Decision) {
-	g.active[banKey{d.Jail, d.ID}] = activeBan{at: d.At, until: d.Until, prefix: d.Prefix}
+	g.active[banKey{d.Jail, d.ID}] = activeBan{at: d.At, until: d.Until, prefix: d.Prefix, origin: d.Origin}
 }
 
 // tick does what comes round every second.

@@ -41,8 +41,6 @@ type Options struct {
 	Version    string
 	Say        io.Writer // the few lines for the person at the terminal
 	Log        *slog.Logger
-	// KeepPrivileges leaves the process its capabilities. For programs that host the guard beside other things.
-	KeepPrivileges bool
 }
 
 // Guard is the running guard.
@@ -93,6 +91,7 @@ type banKey struct{ jail, id string }
 type activeBan struct {
 	at, until time.Time
 	prefix    netip.Prefix
+	origin    tocsin.Origin
 }
 
 // Bounds of the pipes.
@@ -273,7 +272,11 @@ func (g *Guard) listen() (net.Listener, error) {
 
 // dropPrivileges keeps what a guard needs: to change the firewall, and to read logs of any owner.
 func (g *Guard) dropPrivileges() error {
-	if g.o.KeepPrivileges || os.Geteuid() != 0 {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	if !mayDropPrivileges {
+		g.log.Warn("built with the race detector: privileges are kept")
 		return nil
 	}
 	if err := host.DropTo(unix.CAP_NET_ADMIN, unix.CAP_DAC_READ_SEARCH); err != nil {

@@ -88,6 +88,11 @@ func (g *Guard) teach(c *cell, now time.Time) {
 	if err := g.store.Former(name, now.Add(-max(o.BanMemory, o.SubnetWithin)), func(d tocsin.Decision) { c.jail.Banned(&d) }); err != nil {
 		g.log.Warn("former bans are not known; growing bans begin anew", "jail", name, "err", err)
 	}
+	for k, b := range g.active {
+		if k.jail == name && b.origin != tocsin.ByJail {
+			c.jail.Banned(&tocsin.Decision{Jail: name, ID: k.id, Prefix: b.prefix, Origin: b.origin, At: b.at, Until: b.until})
+		}
+	}
 	logins, err := g.store.KnownSince(now.Add(-o.KnownFor))
 	if err != nil {
 		g.log.Warn("former logins are not known; no patience with known addresses until they log in again", "jail", name, "err", err)

@@ -84,6 +84,7 @@ func (y *Syslog) Run(ctx context.Context, s Sink) error {
 	if err != nil {
 		return fmt.Errorf("source %s: %w", y.o.Name, err)
 	}
+	s.caughtUp()
 	return y.serve(ctx, l, s)
 }
 

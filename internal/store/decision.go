@@ -179,8 +179,8 @@ func (f *file) active(now time.Time) ([]tocsin.Decision, error) {
 	return bans, err
 }
 
-// Former calls yield for every ban that the jail itself took since then, oldest first, without evidence. It does not tell
-// what is still queued.
+// Former calls yield for every ban that the jail itself took since then, oldest first, without evidence. Until is when it
+// really ended, earlier than decided if it was lifted. It does not tell what is still queued.
 func (s *Store) Former(jail string, since time.Time, yield func(tocsin.Decision)) error {
 	return s.read("read former bans", func(f *file) error {
 		return each(func(scan func(...any) error) error {

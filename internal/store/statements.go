@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"strings"
 )
 
 // statements are what is prepared once a file. Those named put, end and drop run on the writer's connection.
@@ -45,7 +46,7 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn, reader *sql.DB
 		{&s.decided, reader, `SELECT 1 FROM decision
 			WHERE jail = ? AND id = ? AND action = 0 AND source = ? AND file = ? AND "offset" = ? AND once = 0`},
 		{&s.active, reader, `SELECT ` + decisionColumns + ` FROM decision WHERE action = 0 AND ended IS NULL AND until > ?`},
-		{&s.former, reader, `SELECT ` + decisionColumns + ` FROM decision
+		{&s.former, reader, `SELECT ` + strings.Replace(decisionColumns, "until", "coalesce(ended, until)", 1) + ` FROM decision
 			WHERE at >= ? AND jail = ? AND action = 0 AND origin = 0 ORDER BY at, n`},
 		{&s.evidence, reader, `SELECT source, file, "offset", at, text, user FROM evidence WHERE decision = ? ORDER BY i`},
 		{&s.logins, reader, `SELECT addr, port, user, source, at, opened FROM login WHERE addr = ? AND at >= ? ORDER BY at, n`},
