@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -112,11 +113,13 @@ func TestClassicLogFormat(t *testing.T) {
 
 func TestHonestSessionWithThreeTypos(t *testing.T) {
 	s := guarded(t, time.Minute, sshd)
+	// PAM lets nobody go on in a connection with three mistakes, so one of them is made before.
+	s.guess(s.Honest, 1, wrong(lab.VictimHonest, 2200))
 	session, err := s.Honest.Open(s.ctx, lab.Login{To: lab.VictimHonest, Port: 2200})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, password := range []string{"corect horse", "correct hors", "Correct horse", lab.Password} {
+	for _, password := range []string{"corect horse", "correct hors", lab.Password} {
 		if err := session.Type(s.ctx, password, answer); err != nil {
 			t.Fatalf("type %q: %v", password, err)
 		}
@@ -124,16 +127,17 @@ func TestHonestSessionWithThreeTypos(t *testing.T) {
 	if err := session.Echo(s.ctx, "first", answer); err != nil {
 		t.Fatalf("the session does not begin: %v", err)
 	}
-	// The login has cleared these three. With a session open since before the next failure there is patience: three
-	// times five.
+	// The login has cleared these three. Beside a session that was open before the next failure there is patience:
+	// three times five.
 	s.guess(s.Honest, 3, wrong(lab.VictimHonest, 22))
 	if err := session.Echo(s.ctx, "second", answer); err != nil {
 		t.Errorf("after three typing errors beside it: %v", err)
 	}
 	s.guess(s.Honest, 11, wrong(lab.VictimHonest, 22))
-	if w := s.why(lab.Honest); w.Banned {
-		t.Errorf("banned after 14 failures beside an open session")
-	}
+	s.within(answer, "fourteen failures to be counted", func() (bool, error) {
+		w := s.why(lab.Honest)
+		return len(w.Standing) == 1 && w.Standing[0].Failures == 14 && w.Standing[0].MaxRetry == 15, nil
+	})
 	if err := session.Echo(s.ctx, "third", answer); err != nil {
 		t.Errorf("after 14 failures beside it: %v", err)
 	}
@@ -180,14 +184,18 @@ func TestSftp(t *testing.T) {
 func TestInvalidUsers(t *testing.T) {
 	s := guarded(t, time.Minute, sshd)
 	// The last name is an attempt to have somebody else banned.
-	users := []string{"oracle", "admin", "x y", "-", "root from 198.51.100.10 port 22 ssh2"}
+	users := []string{"oracle", "admin", "x y", "ubuntu", "root from 198.51.100.10 port 22 ssh2"}
 	for i, user := range users {
 		if s.why(lab.Attacker).Banned {
 			t.Fatalf("banned after %d failures", i)
 		}
 		l := wrong(lab.VictimAttacker, 2222)
 		l.User = user
-		s.guess(s.Attacker, 1, l)
+		// sshd says "Invalid user" before it is told a password: the fifth may be cut before it is answered.
+		end, err := s.Attacker.SSH(s.ctx, l)
+		if err != nil || end != lab.Denied && i < len(users)-1 {
+			t.Fatalf("try %d ended %v, %v", i+1, end, err)
+		}
 	}
 	s.shutOut(s.Attacker, lab.VictimAttacker, lab.Ports...)
 	w := s.why(lab.Attacker)
@@ -218,12 +226,16 @@ func TestKeyOnly(t *testing.T) {
 func TestAtMostEightAttemptsInParallel(t *testing.T) {
 	s := guarded(t, time.Minute, sshd)
 	const clients, most, enough = 4, 8, 20
+	// Once one is cut the others are too: they need not find that out each by itself.
+	ctx, cut := context.WithCancel(s.ctx)
+	defer cut()
 	var wg sync.WaitGroup
 	errs := make(chan error, clients)
 	for range clients {
 		wg.Go(func() {
+			defer cut()
 			for range enough {
-				end, err := s.Attacker.SSH(s.ctx, wrong(lab.VictimAttacker, 22))
+				end, err := s.Attacker.SSH(ctx, wrong(lab.VictimAttacker, 22))
 				if err != nil {
 					errs <- err
 				}
@@ -238,6 +250,7 @@ func TestAtMostEightAttemptsInParallel(t *testing.T) {
 	for err := range errs {
 		t.Error(err)
 	}
+	s.shutOut(s.Attacker, lab.VictimAttacker, lab.Ports...)
 	got := s.logged("Failed password for marie from 192.0.2.66")
 	t.Logf("%d passwords were tried before the ban", got)
 	if got < 5 || got > most {

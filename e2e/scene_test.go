@@ -307,6 +307,7 @@ func (s *scene) shutOut(from *lab.Host, to netip.Addr, ports ...uint16) {
 		if began.Sub(start) > soon {
 			s.t.Fatalf("%s still connects to port %d after %v", from.Name, ports[0], time.Since(start))
 		}
+		time.Sleep(10 * time.Millisecond) // each connection is a process of sshd: leave something for the others
 	}
 	for _, port := range ports[1:] {
 		if from.Connect(lab.At(to, port), silent) == nil {
@@ -376,5 +377,22 @@ func (s *scene) startLog(format lab.LogFormat) {
 	s.t.Helper()
 	if err := s.Victim.StartLog(s.ctx, format); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// forge writes failures of an address into the log as sshd would, with the time that they claim.
+func (s *scene) forge(from netip.Addr, n int, at time.Time) {
+	s.t.Helper()
+	log, err := os.OpenFile(s.Victim.Path(lab.AuthLog), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer log.Close()
+	for i := range n {
+		_, err := fmt.Fprintf(log, "%s victim sshd[%d]: Failed password for root from %s port %d ssh2\n",
+			at.Format("2006-01-02T15:04:05.000000-07:00"), 9000+i, from, 40000+i)
+		if err != nil {
+			s.t.Fatal(err)
+		}
 	}
 }

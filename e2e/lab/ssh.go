@@ -77,6 +77,8 @@ func (h *Host) try(ctx context.Context, name string, args ...string) (End, error
 	switch {
 	case err == nil:
 		return In, nil
+	case ctx.Err() != nil:
+		return Cut, nil // it waited for an answer until we gave up
 	case !errors.As(err, &exit) || !exit.Exited():
 		return Cut, fmt.Errorf("run %s on %s: %w", name, h.Name, err)
 	case strings.Contains(said, "Permission denied ("):
