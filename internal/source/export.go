@@ -38,8 +38,8 @@ var errExport = errors.New("not the journal export format")
 // bytes is cut there.
 func (x *exportReader) next() error {
 	x.values, x.fields = x.values[:0], x.fields[:0]
-	for any := false; ; any = true {
-		begin := len(x.values)
+	for {
+		begin, any := len(x.values), len(x.fields) > 0
 		name, binaryValue, err := x.name()
 		switch {
 		case err != nil && (any || !errors.Is(err, io.EOF)):
@@ -48,8 +48,7 @@ func (x *exportReader) next() error {
 			return io.EOF
 		case len(name) == 0 && !binaryValue && any:
 			return nil
-		case len(name) == 0:
-			any = false // blank lines before an entry mean nothing
+		case len(name) == 0: // blank lines before an entry mean nothing
 			continue
 		}
 		x.values = append(x.values, name...)

@@ -8,13 +8,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"tocsin"
+	"tocsin/internal/exec"
 )
 
 // JournalOptions says which entries of the journal are read, and from where.
@@ -32,7 +31,7 @@ type JournalOptions struct {
 	// to now. Zero: only what is news.
 	Since time.Time
 
-	Command string       // default "journalctl"
+	Command string       // absolute path; default: journalctl, wherever it is
 	Args    []string     // further arguments, such as "--directory=/var/log/journal/remote"
 	Log     *slog.Logger // nil: silent
 }
@@ -41,7 +40,8 @@ type JournalOptions struct {
 // format; 300,000 entries a second come through the pipe.
 type Journal struct {
 	counters
-	o JournalOptions
+	o       JournalOptions
+	backoff time.Duration // the first wait before journalctl is started again
 }
 
 // NewJournal checks the options. It starts nothing.
@@ -52,11 +52,8 @@ func NewJournal(o JournalOptions) (*Journal, error) {
 	if msg, hint := checkMatches(o.Require); msg != "" || slices.Contains(o.Require, "+") {
 		return nil, &SpecError{o.Name, "required: " + msg, hint}
 	}
-	if o.Command == "" {
-		o.Command = "journalctl"
-	}
 	o.Log = logger(o.Log)
-	return &Journal{o: o}, nil
+	return &Journal{o: o, backoff: minBackoff}, nil
 }
 
 const (
@@ -65,21 +62,16 @@ const (
 
 	// entryPatience is how long journalctl may take within one entry before it is taken for stuck.
 	entryPatience = 30 * time.Second
-
-	// stopPatience is how long it may take to end after SIGTERM, or after it closed its output.
-	stopPatience = 2 * time.Second
-
-	maxStderr = 4 << 10
 )
 
 // outputFields are what a line is made of. journalctl adds those that begin with two underscores.
 const outputFields = "_HOSTNAME,SYSLOG_IDENTIFIER,_COMM,SYSLOG_PID,_PID,MESSAGE,_SOURCE_REALTIME_TIMESTAMP,_SOURCE_MONOTONIC_TIMESTAMP"
 
 // Run reads until ctx ends, and then returns nil. A journalctl that fails is logged, counted, and started again after a
-// while, from 1 s up to 30 s; it goes on behind the last entry.
+// while, from 1 s up to 30 s. It goes on behind the last entry.
 func (j *Journal) Run(ctx context.Context, s Sink) error {
 	r := newJournalRun(j, s)
-	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
+	for backoff := j.backoff; ; backoff = min(2*backoff, maxBackoff) {
 		before := r.last.pos
 		err := r.child(ctx, true)
 		r.sayMark(time.Now())
@@ -87,7 +79,7 @@ func (j *Journal) Run(ctx context.Context, s Sink) error {
 			return nil
 		}
 		if r.last.pos != before {
-			backoff = minBackoff
+			backoff = j.backoff
 		}
 		j.errors.Add(1)
 		j.restarts.Add(1)
@@ -142,53 +134,57 @@ func newJournalRun(j *Journal, s Sink) *journalRun {
 		r.from = now
 	case r.mark.isZero():
 		r.seenTill = now
-	case r.from.IsZero() || !r.from.Before(r.mark.time()):
+	case r.from.IsZero() || r.from.After(r.mark.time()):
 		r.last = r.mark
 	}
 	return r
 }
 
-// child runs one journalctl to its end. An end that nobody asked for is no error if it was in good order.
+// child runs one journalctl to its end. That it ended by itself is no error, if it ended well.
 func (r *journalRun) child(ctx context.Context, follow bool) error {
-	out, in, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer out.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var stderr firstBytes
-	cmd := exec.CommandContext(ctx, r.o.Command, r.args(follow)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
-	cmd.Stdout, cmd.Stderr = in, &stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = stopPatience
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	err = cmd.Start()
-	in.Close()
+	command, err := r.command(follow)
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { out.Close() }) // wakes a read that waits
-	defer stop()
-
+	child, err := exec.Start(ctx, command)
+	if err != nil {
+		return err
+	}
+	out, ok := child.Stdout.(pipe)
+	if !ok {
+		panic("BUG: a child's output is no pipe")
+	}
 	known := r.last
 	n, err := r.entries(out)
 	if err != nil {
-		cancel() // it is no use, or stuck
+		cancel() // it writes nonsense, or is stuck
 	}
-	if werr := cmd.Wait(); err == nil {
+	werr := child.Wait()
+	if err == nil {
 		err = werr
 	}
-	text := strings.TrimSpace(string(stderr.kept))
-	if n == 0 && !known.isZero() && !r.noCursor && strings.Contains(text, "cursor") {
+	var exit *exec.ExitError
+	if n == 0 && !known.isZero() && !r.noCursor && errors.As(err, &exit) && strings.Contains(exit.Stderr, "cursor") {
 		r.noCursor = true
-		r.o.Log.Warn("the journal refuses the saved cursor, reading on from its time", "source", r.o.Name, "err", text)
-	}
-	if err != nil && text != "" {
-		err = fmt.Errorf("%w: %s", err, text)
+		r.o.Log.Warn("the journal refuses the saved cursor, reading on from its time", "source", r.o.Name, "err", err)
 	}
 	return err
+}
+
+// pipe is what exec.Child reads from: os/exec makes it an *os.File.
+type pipe interface {
+	io.Reader
+	SetReadDeadline(time.Time) error
+}
+
+func (r *journalRun) command(follow bool) (c exec.Command, err error) {
+	c = exec.Command{Path: r.o.Command, Args: r.args(follow)}
+	if c.Path == "" {
+		c.Path, err = exec.Find("journalctl")
+	}
+	return c, err
 }
 
 // args are journalctl's. It is given the entry that was read last, not what is after it: if the first entry that comes
@@ -227,7 +223,7 @@ func sinceArg(t time.Time) string {
 }
 
 // entries hands over what journalctl writes, until it ends. It answers how many entries came.
-func (r *journalRun) entries(out *os.File) (n int, err error) {
+func (r *journalRun) entries(out pipe) (n int, err error) {
 	x := &exportReader{r: bufio.NewReaderSize(out, bufSize)}
 	for {
 		if x.r.Buffered() == 0 {
@@ -257,7 +253,7 @@ func (r *journalRun) entries(out *os.File) (n int, err error) {
 }
 
 // await waits for the next entry, and says the mark that is due meanwhile.
-func (r *journalRun) await(out *os.File, b *bufio.Reader) error {
+func (r *journalRun) await(out pipe, b *bufio.Reader) error {
 	for {
 		deadline := time.Time{}
 		if r.unsaid {
@@ -323,12 +319,4 @@ func (r *journalRun) sayMark(now time.Time) {
 		r.sink.mark(Mark{Source: r.o.Name, Pos: r.last.pos, Cursor: r.last.text, At: now})
 	}
 	r.unsaid, r.nextMark = false, now.Add(markEvery)
-}
-
-// firstBytes keeps the beginning of what is written to it.
-type firstBytes struct{ kept []byte }
-
-func (f *firstBytes) Write(p []byte) (int, error) {
-	f.kept = append(f.kept, p[:min(len(p), maxStderr-len(f.kept))]...)
-	return len(p), nil
 }
