@@ -21,8 +21,8 @@ const (
 type batch struct {
 	table  string
 	buf    []byte
-	starts []int    // where each message begins, batch begin included
-	labels []string // what each of them attempts, for people
+	starts []int   // where each message begins, batch begin included
+	labels []label // what each of them attempts
 
 	list   int // where the open list of elements begins, 0 if none is open
 	op     uint16
@@ -52,7 +52,7 @@ func (b *batch) empty() bool { return len(b.starts) == 1 }
 // bound writes the message that begins or ends a transaction.
 func (b *batch) bound(typ uint16) {
 	b.starts = append(b.starts, len(b.buf))
-	b.labels = append(b.labels, "change the rules")
+	b.labels = append(b.labels, label{"change the rules", ""})
 	b.header(typ, 0, unix.NFPROTO_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)
 }
 
@@ -66,10 +66,10 @@ func (b *batch) header(typ, flags uint16, family byte, res uint16) {
 }
 
 // message begins a message of nf_tables. Its first attribute always is the table: every kind calls it number 1.
-func (b *batch) message(typ, flags uint16, label string) {
+func (b *batch) message(typ, flags uint16, verb, object string) {
 	b.closeList()
 	b.starts = append(b.starts, len(b.buf))
-	b.labels = append(b.labels, label)
+	b.labels = append(b.labels, label{verb, object})
 	b.header(unix.NFNL_SUBSYS_NFTABLES<<8|typ, flags, unix.NFPROTO_INET, 0)
 	b.text(unix.NFTA_TABLE_NAME, b.table)
 }
@@ -99,12 +99,10 @@ func (b *batch) seal(first uint32, commit bool) (wire []byte, last uint32) {
 }
 
 // label tells what message i attempts.
-func (b *batch) label(i uint32) string {
-	if int(i) < len(b.labels) {
-		return b.labels[i]
-	}
-	return "change the rules"
-}
+func (b *batch) label(i uint32) string { return b.labels[i].verb + b.labels[i].object }
+
+// label is a message for people. Its two halves are joined only when something went wrong.
+type label struct{ verb, object string }
 
 // Attributes. Numbers are big endian in nf_tables; every attribute begins at a multiple of four.
 
@@ -211,11 +209,11 @@ func (b *batch) element(op uint16, set string, e element) {
 
 func (b *batch) openList(op uint16, set string) {
 	var flags uint16
-	label := "delete elements of set "
+	verb := "delete elements of set "
 	if op == unix.NFT_MSG_NEWSETELEM {
-		flags, label = unix.NLM_F_CREATE, "add elements to set "
+		flags, verb = unix.NLM_F_CREATE, "add elements to set "
 	}
-	b.message(op, flags, label+set)
+	b.message(op, flags, verb, set)
 	b.text(unix.NFTA_SET_ELEM_LIST_SET, set)
 	b.op, b.set = op, set
 	b.list = b.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
@@ -230,7 +228,7 @@ func (b *batch) closeList() {
 
 // flush empties a set.
 func (b *batch) flush(set string) {
-	b.message(unix.NFT_MSG_DELSETELEM, 0, "empty set "+set)
+	b.message(unix.NFT_MSG_DELSETELEM, 0, "empty set ", set)
 	b.text(unix.NFTA_SET_ELEM_LIST_SET, set)
 }
 
@@ -250,18 +248,18 @@ const (
 )
 
 func (b *batch) addTable(comment string) {
-	b.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, "add table "+b.table)
+	b.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, "add table ", b.table)
 	b.u32(unix.NFTA_TABLE_FLAGS, 0)
 	b.comment(nftaTableUserdata, udataTableComment, comment)
 }
 
 func (b *batch) delTable() {
-	b.message(unix.NFT_MSG_DELTABLE, 0, "delete table "+b.table)
+	b.message(unix.NFT_MSG_DELTABLE, 0, "delete table ", b.table)
 }
 
 // baseChain adds a chain that sees every incoming packet, before it is known where it goes.
 func (b *batch) baseChain(name string, priority int32, comment string) {
-	b.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, "add chain "+name)
+	b.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, "add chain ", name)
 	b.text(unix.NFTA_CHAIN_NAME, name)
 	hook := b.nest(unix.NFTA_CHAIN_HOOK)
 	b.u32(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_PRE_ROUTING)
@@ -275,14 +273,14 @@ func (b *batch) baseChain(name string, priority int32, comment string) {
 const verdictAccept = 1 // NF_ACCEPT
 
 func (b *batch) chain(name, comment string) {
-	b.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, "add chain "+name)
+	b.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, "add chain ", name)
 	b.text(unix.NFTA_CHAIN_NAME, name)
 	b.comment(nftaChainUserdata, udataChainComment, comment)
 }
 
 // rule appends a rule to a chain.
 func (b *batch) rule(chain, comment string, exprs ...expr.Any) {
-	b.message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, "add a rule to chain "+chain)
+	b.message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, "add a rule to chain ", chain)
 	b.text(unix.NFTA_RULE_CHAIN, chain)
 	list := b.nest(unix.NFTA_RULE_EXPRESSIONS)
 	for _, e := range exprs {
@@ -302,7 +300,7 @@ type keyType struct{ magic, len uint32 }
 // newSet adds a set. gcInterval (milliseconds) is given to sets with timeouts only.
 func (b *batch) newSet(name string, key keyType, flags uint32, comment string) {
 	b.setIDs++
-	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, "add set "+name)
+	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, "add set ", name)
 	b.text(unix.NFTA_SET_NAME, name)
 	b.u32(unix.NFTA_SET_FLAGS, flags)
 	b.u32(unix.NFTA_SET_KEY_TYPE, key.magic)

@@ -252,8 +252,8 @@ type change struct {
 
 // netSet names an interval set.
 type netSet struct {
-	group  *group
-	family family
+	group *group
+	kind  kind
 }
 
 func (f *Firewall) change(now time.Time) *change {
@@ -269,14 +269,14 @@ func (c *change) touch(t *target) {
 		c.r.group(t.group)
 		t.group.built, c.grew = true, true
 	}
-	if k := kindOf(t.prefix); !k.hash {
-		if c.nets == nil {
-			c.nets = map[netSet]bool{}
-		}
-		c.nets[netSet{t.group, k.family}] = true
+	if t.kind.hash() {
+		c.r.target(t, c.now)
 		return
 	}
-	c.r.target(t, c.now)
+	if c.nets == nil {
+		c.nets = map[netSet]bool{}
+	}
+	c.nets[netSet{t.group, t.kind}] = true
 }
 
 func (c *change) commit(what string) error {
@@ -284,7 +284,8 @@ func (c *change) commit(what string) error {
 		return ErrOff
 	}
 	for n := range c.nets {
-		c.r.nets(n.group, n.family, c.now, true)
+		c.r.flush(n.group.sets[n.kind])
+		c.r.nets(n.group, n.kind, c.now)
 	}
 	if err := c.f.commit(what); err != nil {
 		return err
@@ -412,15 +413,11 @@ func (w *wanted) describe(s *Stats) {
 	s.Wanted, s.Allowed, s.Refused = len(w.bans), len(w.allow), w.refused
 	s.Elements = map[string]int{}
 	for _, g := range w.groups {
-		for p := range g.targets {
-			if k := kindOf(p); k.hash {
-				s.Elements[g.name+k.suffix]++
-			}
+		for k := range net4 {
+			s.Elements[g.sets[k]] = len(g.targets[k])
 		}
-		for _, f := range []family{v4, v6} {
-			if n := len(g.spans(f)); n > 0 {
-				s.Elements[g.name+netKind(f).suffix] = n
-			}
+		for k := net4; k < kinds; k++ {
+			s.Elements[g.sets[k]] = len(g.spans(k))
 		}
 	}
 }

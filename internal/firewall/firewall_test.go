@@ -329,7 +329,7 @@ func TestRandomOperations(t *testing.T) {
 		}
 		longest := map[string]time.Time{}
 		for _, d := range model {
-			at := newGroup(scopeOf(&d)).name + kindOf(d.Prefix).suffix + " " + strings.TrimSuffix(idOf(d.Prefix), "/64")
+			at := newGroup(scopeOf(&d)).name + kindOf(d.Prefix).suffix() + " " + strings.TrimSuffix(idOf(d.Prefix), "/64")
 			if longest[at].Before(d.Until) {
 				longest[at] = d.Until
 			}

@@ -54,13 +54,13 @@ func (s *socket) list(table string, now time.Time) ([]tocsin.Decision, error) {
 }
 
 // parseSet splits the name of a set into its group's name and its kind.
-func parseSet(name string) (k setKind, group string, ok bool) {
-	for _, k := range setKinds {
-		if group, ok := strings.CutSuffix(name, k.suffix); ok {
+func parseSet(name string) (k kind, group string, ok bool) {
+	for k := range kinds {
+		if group, ok := strings.CutSuffix(name, k.suffix()); ok {
 			return k, group, true
 		}
 	}
-	return k, "", false
+	return 0, "", false
 }
 
 // kernelSet is a set as the kernel lists it.
@@ -132,7 +132,7 @@ func (s *socket) listTable(typ uint16, table, object string, each func(message),
 }
 
 // decisions turns the elements of a set into the bans they stand for.
-func decisions(sc scope, k setKind, elements []found, now time.Time) []tocsin.Decision {
+func decisions(sc scope, k kind, elements []found, now time.Time) []tocsin.Decision {
 	var ds []tocsin.Decision
 	for _, r := range ranges(k, elements) {
 		if r.timed && r.left <= time.Second {
@@ -171,12 +171,12 @@ type foundRange struct {
 }
 
 // ranges joins the begins and ends of an interval set's elements. The kernel lists them in no order of ours.
-func ranges(k setKind, elements []found) []foundRange {
+func ranges(k kind, elements []found) []foundRange {
 	var rs []foundRange
-	if k.hash {
+	if k.hash() {
 		for _, e := range elements {
-			if a, ok := netip.AddrFromSlice(e.key); ok && k.bits <= a.BitLen() {
-				rs = append(rs, foundRange{e, []netip.Prefix{netip.PrefixFrom(a, k.bits)}})
+			if a, ok := netip.AddrFromSlice(e.key); ok && a.Is4() == (k.family() == v4) {
+				rs = append(rs, foundRange{e, []netip.Prefix{netip.PrefixFrom(a, k.bits()).Masked()}})
 			}
 		}
 		return rs

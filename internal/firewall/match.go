@@ -41,9 +41,9 @@ func fromAddr(f family, set string) []expr.Any {
 }
 
 // fromPrefix asks for a source address whose first bits are in a set; an interval set wants the whole address.
-func fromPrefix(k setKind, set string) []expr.Any {
-	exprs := fromAddr(k.family, set)
-	if k.hash && k.bits == 64 {
+func fromPrefix(k kind, set string) []expr.Any {
+	exprs := fromAddr(k.family(), set)
+	if k == hash64 {
 		mask := make([]byte, 16)
 		for i := range 8 {
 			mask[i] = 0xff

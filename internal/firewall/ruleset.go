@@ -3,6 +3,7 @@ package firewall
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/nftables/expr"
@@ -37,7 +38,7 @@ type ruleset struct {
 	noReject bool // the kernel cannot reject here: drop
 }
 
-// table replaces the table, whatever it was, by one without groups.
+// base replaces the table, whatever it was, by one without groups.
 func (r ruleset) base(allow []netip.Prefix) {
 	r.addTable(tableComment) // so that there is one to delete
 	r.delTable()
@@ -82,16 +83,16 @@ func (r ruleset) verdictChain(name string, v tocsin.Verdict) {
 
 // group adds a group's sets and chain, and the way there.
 func (r ruleset) group(g *group) {
-	for _, k := range setKinds {
-		r.newSet(g.name+k.suffix, k.key(), k.flags(), "")
+	for k, set := range g.sets {
+		r.newSet(set, addrType(kind(k).family()), kind(k).flags(), "")
 	}
 	end := verdict(expr.VerdictGoto, dropChain)
 	if g.verdict == tocsin.Reject {
 		end = verdict(expr.VerdictGoto, rejectChain)
 	}
 	r.chain(g.name, "")
-	for _, k := range setKinds {
-		r.rule(g.name, "", match(fromPrefix(k, g.name+k.suffix), end)...)
+	for k, set := range g.sets {
+		r.rule(g.name, "", match(fromPrefix(kind(k), set), end)...)
 	}
 	jump := verdict(expr.VerdictJump, g.name)
 	if len(g.ports) > 0 {
@@ -120,7 +121,7 @@ func (r ruleset) ports(g *group) {
 // A timeout cannot be changed in place before Linux 6.12, and deleting an element that has timed out would fail the whole
 // transaction, so an element that may exist is added, deleted, and added anew.
 func (r ruleset) target(t *target, now time.Time) {
-	set := t.group.name + kindOf(t.prefix).suffix
+	set := t.group.sets[t.kind]
 	e := element{key: t.prefix.Addr().AsSlice()}
 	if len(t.holds) == 0 {
 		if t.sent {
@@ -140,15 +141,11 @@ func (r ruleset) target(t *target, now time.Time) {
 	t.sent, t.expires, t.comment = true, until, e.comment
 }
 
-// nets fills the interval set of a group; replace empties it first.
-func (r ruleset) nets(g *group, f family, now time.Time, replace bool) {
-	set := g.name + netKind(f).suffix
-	if replace {
-		r.flush(set)
-	}
-	for _, s := range g.spans(f) {
+// nets fills an interval set.
+func (r ruleset) nets(g *group, k kind, now time.Time) {
+	for _, s := range g.spans(k) {
 		if !ended(s.until, now) {
-			r.span(set, s, now)
+			r.span(g.sets[k], s, now)
 		}
 	}
 }
@@ -166,7 +163,7 @@ func (r ruleset) span(set string, s span, now time.Time) {
 func (r ruleset) everything(w *wanted, now time.Time) {
 	r.base(w.allow)
 	for key, g := range w.groups {
-		if len(g.targets) == 0 {
+		if g.empty() {
 			delete(w.groups, key)
 		}
 	}
@@ -179,21 +176,16 @@ func (r ruleset) everything(w *wanted, now time.Time) {
 
 // elements fills the sets of a new group, one set after the other so that elements share messages.
 func (r ruleset) elements(g *group, now time.Time) {
-	for _, k := range setKinds {
-		if !k.hash {
-			r.nets(g, k.family, now, false)
-			continue
-		}
-		for p, t := range g.targets {
-			if kindOf(p) != k {
-				continue
-			}
+	for k := range net4 {
+		for _, t := range g.targets[k] {
 			t.sent = false
 			if !ended(t.until(), now) {
 				r.target(t, now)
 			}
 		}
 	}
+	r.nets(g, net4, now)
+	r.nets(g, net6, now)
 }
 
 // inOrder lists the groups by name, so that the same state always gives the same rules.
@@ -202,12 +194,7 @@ func (w *wanted) inOrder() []*group {
 	for _, g := range w.groups {
 		gs = append(gs, g)
 	}
-	slices.SortFunc(gs, func(a, b *group) int {
-		if a.name < b.name {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(gs, func(a, b *group) int { return strings.Compare(a.name, b.name) })
 	return gs
 }
 

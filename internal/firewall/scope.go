@@ -106,45 +106,59 @@ func familyOf(p netip.Prefix) family {
 	return v6
 }
 
-// setKind is one of the sets that every group has.
-type setKind struct {
+// kind is one of the sets that every group has, in the order in which a packet asks them.
+//
+// A hash set costs a packet and a ban the same however large it is; one more prefix in a large interval set costs 12 to
+// 68 ms, so only prefixes of a rare length go there.
+type kind int
+
+const (
+	hash4 kind = iota
+	hash6
+	hash64
+	net4
+	net6
+	kinds
+)
+
+var setKinds = [kinds]struct {
 	suffix string
 	family family
-	bits   int  // of the prefixes in a hash set
-	hash   bool // else an interval set, for prefixes of any other length
-}
-
-// setKinds are a group's sets in the order in which a packet asks them. A hash set costs a packet and a ban the same
-// however large it is; one more prefix in a large interval set costs 12 to 68 ms, so only rare lengths go there.
-var setKinds = [...]setKind{
-	{"_v4", v4, 32, true},
-	{"_v6", v6, 128, true},
-	{"_v6_64", v6, 64, true},
-	{"_v4_net", v4, 0, false},
-	{"_v6_net", v6, 0, false},
+	bits   int // of the prefixes in a hash set; an interval set has those of any other length
+}{
+	hash4:  {"_v4", v4, 32},
+	hash6:  {"_v6", v6, 128},
+	hash64: {"_v6_64", v6, 64},
+	net4:   {"_v4_net", v4, 0},
+	net6:   {"_v6_net", v6, 0},
 }
 
 // kindOf tells which set a prefix belongs to.
-func kindOf(p netip.Prefix) setKind {
-	f := familyOf(p)
-	for _, k := range setKinds[:3] {
-		if k.family == f && k.bits == p.Bits() {
-			return k
-		}
+func kindOf(p netip.Prefix) kind {
+	switch bits := p.Bits(); {
+	case p.Addr().Is4() && bits == 32:
+		return hash4
+	case p.Addr().Is4():
+		return net4
+	case bits == 128:
+		return hash6
+	case bits == 64:
+		return hash64
 	}
-	return netKind(f)
+	return net6
 }
 
-func netKind(f family) setKind { return setKinds[3+int(f)] }
+func (k kind) suffix() string { return setKinds[k].suffix }
+func (k kind) family() family { return setKinds[k].family }
+func (k kind) bits() int      { return setKinds[k].bits }
+func (k kind) hash() bool     { return k < net4 }
 
-func (k setKind) flags() uint32 {
-	if k.hash {
+func (k kind) flags() uint32 {
+	if k.hash() {
 		return unix.NFT_SET_TIMEOUT
 	}
 	return unix.NFT_SET_TIMEOUT | unix.NFT_SET_INTERVAL
 }
-
-func (k setKind) key() keyType { return addrType(k.family) }
 
 func addrType(f family) keyType {
 	if f == v4 {

@@ -36,9 +36,9 @@ func TestScopeName(t *testing.T) {
 		if !ok || s.proto != tt.scope.proto || s.verdict != tt.scope.verdict || ports != (len(tt.scope.ports) > 0) {
 			t.Errorf("parseScope(%q) = %v, ports %v, ok %v; want %v", got, s, ports, ok, tt.scope)
 		}
-		for _, k := range setKinds {
-			if got2, group, ok := parseSet(got + k.suffix); !ok || got2 != k || group != got {
-				t.Errorf("parseSet(%q) = %v, %q, %v; want %v, %q", got+k.suffix, got2, group, ok, k, got)
+		for k := range kinds {
+			if got2, group, ok := parseSet(got + k.suffix()); !ok || got2 != k || group != got {
+				t.Errorf("parseSet(%q) = %v, %q, %v; want %v, %q", got+k.suffix(), got2, group, ok, k, got)
 			}
 		}
 		if n := len(got) + len("_v6_64"); n > 255 {
@@ -66,7 +66,7 @@ func TestKindOf(t *testing.T) {
 		{"2001:db8::/65", "_v6_net"},
 	}
 	for _, tt := range tests {
-		if got := kindOf(netip.MustParsePrefix(tt.prefix)).suffix; got != tt.want {
+		if got := kindOf(netip.MustParsePrefix(tt.prefix)).suffix(); got != tt.want {
 			t.Errorf("kindOf(%s) = %s, want %s", tt.prefix, got, tt.want)
 		}
 	}
@@ -111,17 +111,17 @@ func TestJails(t *testing.T) {
 }
 
 func FuzzParseSet(f *testing.F) {
-	for _, k := range setKinds {
-		f.Add("ports_udp_reject_22" + k.suffix)
-		f.Add("all_ports" + k.suffix)
+	for k := range kinds {
+		f.Add("ports_udp_reject_22" + k.suffix())
+		f.Add("all_ports" + k.suffix())
 	}
 	f.Fuzz(func(t *testing.T, name string) {
 		k, group, ok := parseSet(name)
 		if !ok {
 			return
 		}
-		if group+k.suffix != name {
-			t.Errorf("parseSet(%q) = %q and %q", name, group, k.suffix)
+		if group+k.suffix() != name {
+			t.Errorf("parseSet(%q) = %q and %q", name, group, k.suffix())
 		}
 		if s, ports, ok := parseScope(group); ok && !ports && !slices.Contains([]string{"all_ports", "all_ports_reject"}, s.name()) {
 			t.Errorf("parseScope(%q) = %v", group, s)

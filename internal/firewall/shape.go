@@ -99,31 +99,30 @@ func (f *Firewall) sound(now time.Time) (ok, sure bool, err error) {
 		return false, true, nil
 	}
 	sure = true
-	for set, n := range f.want.counts(now) {
+	for set, least := range f.want.counts(now) {
 		if counts[set] < 0 {
 			sure = false
-		} else if counts[set] < n {
+		} else if counts[set] < least {
 			return false, true, nil
 		}
 	}
 	return true, sure, nil
 }
 
-// counts tells how many elements each set has at least: those that do not end within seconds. The ends of ranges are not
-// counted, though the kernel does.
+// counts tells how many elements each set has at least: the kernel also counts the ends of ranges and what it has not
+// freed yet, and may have dropped what ends in these seconds.
 func (w *wanted) counts(now time.Time) map[string]int {
 	soon := now.Add(rounding)
+	ending := w.ends.before(soon)
 	counts := map[string]int{allowV4: len(merged(w.allow, v4)), allowV6: len(merged(w.allow, v6))}
 	for _, g := range w.groups {
-		for p, t := range g.targets {
-			if k := kindOf(p); k.hash && !ended(t.until(), soon) {
-				counts[g.name+k.suffix]++
-			}
+		for k := range net4 {
+			counts[g.sets[k]] = len(g.targets[k]) - ending
 		}
-		for _, f := range []family{v4, v6} {
-			for _, s := range g.spans(f) {
+		for k := net4; k < kinds; k++ {
+			for _, s := range g.spans(k) {
 				if !ended(s.until, soon) {
-					counts[g.name+netKind(f).suffix]++
+					counts[g.sets[k]]++
 				}
 			}
 		}

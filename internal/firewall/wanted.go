@@ -26,6 +26,7 @@ type hold struct {
 // target is a prefix that is banned in a group, by one ban or by several.
 type target struct {
 	group  *group
+	kind   kind // of set
 	prefix netip.Prefix
 	holds  []hold // few; in the order in which they came
 
@@ -147,12 +148,7 @@ func (w *wanted) ban(d *tocsin.Decision, now time.Time) (held, before *target) {
 		w.refused++
 		return nil, nil
 	}
-	g, p := w.groupOf(scopeOf(d)), plain(d.Prefix)
-	held = g.targets[p]
-	if held == nil {
-		held = &target{group: g, prefix: p}
-		g.targets[p] = held
-	}
+	held = w.groupOf(scopeOf(d)).target(plain(d.Prefix))
 	if held.hold(o, d.Until) && !d.Until.IsZero() {
 		heap.Push(&w.ends, hold{o, d.Until})
 	}
@@ -185,15 +181,13 @@ func (w *wanted) covers(d *tocsin.Decision) bool {
 	if g == nil {
 		return false
 	}
-	if g.targets[d.Prefix] != nil {
-		return true
+	k := kindOf(d.Prefix)
+	if k.hash() {
+		return g.targets[k][d.Prefix] != nil
 	}
-	if kindOf(d.Prefix).hash {
-		return false
-	}
-	for bits := d.Prefix.Bits() - 1; bits >= 0; bits-- {
+	for bits := d.Prefix.Bits(); bits >= 0; bits-- {
 		outer := netip.PrefixFrom(d.Prefix.Addr(), bits).Masked()
-		if g.targets[outer] != nil && !kindOf(outer).hash {
+		if g.targets[k][outer] != nil {
 			return true
 		}
 	}
@@ -224,32 +218,69 @@ func (e *endings) Pop() any {
 	return last
 }
 
+// before counts the entries that end by t. It looks at no others but their neighbours.
+func (e endings) before(t time.Time) int {
+	var count func(i int) int
+	count = func(i int) int {
+		if i >= len(e) || e[i].until.After(t) {
+			return 0
+		}
+		return 1 + count(2*i+1) + count(2*i+2)
+	}
+	return count(0)
+}
+
 // group is what is banned within one scope. It has its own chain and sets.
 type group struct {
 	scope
-	name    string // of its chain; the names of its sets begin with it
-	built   bool   // the kernel has them
-	targets map[netip.Prefix]*target
+	name    string // of its chain
+	sets    [kinds]string
+	built   bool // the kernel has them
+	targets [kinds]map[netip.Prefix]*target
 }
 
 func newGroup(s scope) *group {
-	return &group{scope: s, name: s.name(), targets: map[netip.Prefix]*target{}}
+	g := &group{scope: s, name: s.name()}
+	for k := range kinds {
+		g.sets[k] = g.name + k.suffix()
+		g.targets[k] = map[netip.Prefix]*target{}
+	}
+	return g
+}
+
+// target finds the target of a prefix, or makes it.
+func (g *group) target(p netip.Prefix) *target {
+	k := kindOf(p)
+	t := g.targets[k][p]
+	if t == nil {
+		t = &target{group: g, kind: k, prefix: p}
+		g.targets[k][p] = t
+	}
+	return t
 }
 
 // forget drops a target that nobody holds.
 func (g *group) forget(t *target) {
 	if len(t.holds) == 0 {
-		delete(g.targets, t.prefix)
+		delete(g.targets[t.kind], t.prefix)
 	}
 }
 
-// spans lists what is banned in the interval set of a family.
-func (g *group) spans(f family) []span {
-	var all []span
-	for p, t := range g.targets {
-		if k := kindOf(p); !k.hash && k.family == f {
-			all = append(all, span{first: p.Addr(), last: lastAddr(p), until: t.until(), comment: t.jails()})
+// empty says whether nobody is banned in the group.
+func (g *group) empty() bool {
+	for _, ts := range g.targets {
+		if len(ts) > 0 {
+			return false
 		}
+	}
+	return true
+}
+
+// spans lists what is in an interval set.
+func (g *group) spans(k kind) []span {
+	var all []span
+	for p, t := range g.targets[k] {
+		all = append(all, span{first: p.Addr(), last: lastAddr(p), until: t.until(), comment: t.jails()})
 	}
 	return disjoint(all)
 }
