@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -159,15 +160,14 @@ func (d *Dates) findBuiltin(line []byte, anchored bool) (t time.Time, start, end
 		return t, 0, 0, false
 	}
 	word := false // a letter or digit ends just before p
-	for p := 0; p < len(line); p++ {
-		b := line[p]
-		begins := !word || !isWordByte(b)
-		word = isWordByte(b) || b >= utf8.RuneSelf && wordBefore(line, p+1)
-		if begins && mayBeginDate(b) {
+	for p, b := range line {
+		kind := byteKinds[b]
+		if kind&kindBegins != 0 && !(word && kind&kindWord != 0) {
 			if t, end, ok = d.at(line, p, false); ok {
 				return t, p, end, true
 			}
 		}
+		word = kind&kindWord != 0 || b >= utf8.RuneSelf && wordBefore(line, p+1)
 	}
 	return t, 0, 0, false
 }
@@ -185,63 +185,109 @@ func leadIn(line []byte) [3]int {
 	return at
 }
 
-func mayBeginDate(b byte) bool {
-	switch {
-	case isDigit(b), b|0x20 >= 'a' && b|0x20 <= 'z', b == ' ', b == '+', b == '-', b == '<', b == '@':
-		return true
+// What a byte can be to a date.
+const (
+	kindWord   = 1 << iota // a letter, digit or underscore: no date begins or ends between two of them
+	kindBegins             // a date may begin with it
+)
+
+var byteKinds = func() (kinds [256]uint8) {
+	for b := range utf8.RuneSelf {
+		if isWordByte(byte(b)) {
+			kinds[b] = kindWord | kindBegins
+		}
 	}
-	return false
+	for _, b := range []byte(" +-<@") {
+		kinds[b] |= kindBegins
+	}
+	kinds['_'] = kindWord
+	return kinds
+}()
+
+// The formats that may begin in the same way, in order of preference.
+var (
+	dayFormats     = []format{formatDMY, formatApache, formatCPanel, formatMDY}
+	blankFormats   = []format{formatDMY, formatApache}
+	isoFormats     = []format{formatISO}
+	clockFormats   = []format{formatClock}
+	mysqlFormats   = []format{formatMySQL}
+	compactFormats = []format{formatCompact}
+	epochFormats   = []format{formatEpoch}
+	nameFormats    = []format{formatSyslog, formatYearMid, formatTomcat, formatASSP}
+	zoneFormats    = []format{formatZoneName, formatZoneNum}
+	signFormats    = []format{formatZoneNum}
+	angleFormats   = []format{formatAngle}
+	labelFormats   = []format{formatTAI64N}
+)
+
+// candidates are the formats that what stands at line[p:] could be, judged by its first bytes.
+func candidates(line []byte, p int) []format {
+	switch b := line[p]; {
+	case isDigit(b):
+		return numberFormats(line, p)
+	case b == ' ':
+		if p+1 < len(line) && isDigit(line[p+1]) {
+			return blankFormats
+		}
+	case b == '+', b == '-':
+		return signFormats
+	case b == '<':
+		return angleFormats
+	case b == '@':
+		return labelFormats
+	case p+3 <= len(line):
+		if name := letters3(line[p:]); monthOf(name) > 0 || isWeekday(name) {
+			return nameFormats
+		}
+		if b >= 'A' && b <= 'Z' {
+			return zoneFormats
+		}
+	}
+	return nil
 }
 
-// The formats that may begin with a byte of a kind, in order of preference.
-var (
-	digitFormats  = [...]format{formatISO, formatDMY, formatApache, formatCPanel, formatMDY, formatEpoch, formatClock, formatMySQL, formatCompact}
-	blankFormats  = [...]format{formatDMY, formatApache}
-	letterFormats = [...]format{formatSyslog, formatYearMid, formatTomcat, formatASSP}
-	zoneFormats   = [...]format{formatZoneName, formatZoneNum}
-	signFormats   = [...]format{formatZoneNum}
-	angleFormats  = [...]format{formatAngle}
-	labelFormats  = [...]format{formatTAI64N}
-)
+// numberFormats are the candidates that begin with a number: its length and the byte behind it leave few.
+func numberFormats(line []byte, p int) []format {
+	const longest = 11
+	n := 1
+	for n <= longest && p+n < len(line) && isDigit(line[p+n]) {
+		n++
+	}
+	behind := byte(0)
+	if p+n < len(line) {
+		behind = line[p+n]
+	}
+	switch {
+	case n <= 2 && (behind == '-' || behind == '/'):
+		return dayFormats
+	case n <= 2 && behind == ':':
+		return clockFormats
+	case n == 4 && (behind == '-' || behind == '/' || behind == '.'):
+		return isoFormats
+	case n == 6 && behind == ' ':
+		return mysqlFormats
+	case n == 8 && (behind == 'T' || behind == ' '):
+		return compactFormats
+	case n == 10, n == longest:
+		return epochFormats
+	}
+	return nil
+}
 
 // at reads a date that begins exactly at line[p:], the learnt format first.
 func (d *Dates) at(line []byte, p int, anchored bool) (t time.Time, end int, ok bool) {
 	if p >= len(line) {
 		return t, 0, false
 	}
-	var formats []format
-	switch b := line[p]; {
-	case isDigit(b):
-		formats = digitFormats[:]
-	case b == ' ':
-		if p+1 < len(line) && isDigit(line[p+1]) {
-			formats = blankFormats[:]
-		}
-	case b == '+', b == '-':
-		formats = signFormats[:]
-	case b == '<':
-		formats = angleFormats[:]
-	case b == '@':
-		formats = labelFormats[:]
-	case p+3 <= len(line):
-		if name := letters3(line[p:]); monthOf(name) > 0 || isWeekday(name) {
-			formats = letterFormats[:]
-		} else if b >= 'A' && b <= 'Z' {
-			formats = zoneFormats[:]
+	formats := candidates(line, p)
+	if len(formats) > 1 && slices.Contains(formats, d.learnt) {
+		if t, end, ok = d.try(d.learnt, line, p, anchored); ok {
+			return t, end, true
 		}
 	}
 	for _, f := range formats {
-		if f == d.learnt {
-			if t, end, ok = d.try(f, line, p, anchored); ok {
-				return t, end, true
-			}
-		}
-	}
-	for _, f := range formats {
-		if f != d.learnt {
-			if t, end, ok = d.try(f, line, p, anchored); ok {
-				return t, end, true
-			}
+		if t, end, ok = d.try(f, line, p, anchored); ok {
+			return t, end, true
 		}
 	}
 	return t, 0, false

@@ -302,7 +302,7 @@ func (f *Filter) judge(rule int, line tocsin.Line) Result {
 
 // inSession judges a line that belongs to a session. fail2ban's rules for it, with the session's own time and bounds:
 // a helper only adds what it knows; a failure whose peer is not known yet waits for the line that names it; a success
-// forgets what waits, unless several user names were tried.
+// forgets what waits, unless several user names were tried. <F-MLFENDED> and <F-MLFONCE> are our own.
 func (f *Filter) inSession(rule int, key string, line tocsin.Line) Result {
 	gained, ended, forget := f.values[slotGained] != "", f.values[slotEnded] != "", f.values[slotForget] != ""
 	noFail := gained || f.values[slotNoFail] != ""
@@ -327,11 +327,14 @@ func (f *Filter) inSession(rule int, key string, line tocsin.Line) Result {
 	if ended {
 		return f.loggedOut(rule, s.values, line)
 	}
-	if gained {
-		clear(s.pending)
-		s.pending = s.pending[:0]
+	once := f.values[slotOnce] != ""
+	if gained && !s.several || once && s.counted {
+		s.forgive()
 	}
-	if len(s.pending) > 0 || s.several {
+	switch {
+	case once:
+		noFail = s.counted
+	case len(s.pending) > 0 || s.several:
 		noFail, gained = false, false
 	}
 	switch {
@@ -343,6 +346,7 @@ func (f *Filter) inSession(rule int, key string, line tocsin.Line) Result {
 		}
 		return f.helper(rule)
 	case identify(s.values).id != "":
+		s.counted = true
 		return f.failed(rule, s.values, line, s.deliver())
 	case forget:
 		f.stats.Nameless++

@@ -28,12 +28,13 @@ const (
 	slotForget       // <F-MLFFORGET>: the session ends with this line
 	slotGained       // <F-MLFGAINED>: somebody logged in
 	slotEnded        // <F-MLFENDED>: their session ended; fail2ban does not know it
+	slotOnce         // <F-MLFONCE>: a failure only if the session has had none; fail2ban does not know it
 	firstOwnSlot
 )
 
 // wellKnown names the groups of the slots above.
 var wellKnown = [firstOwnSlot]string{"ip4", "ip6", "cidr", "dns", "fid", "user", "fport", "content",
-	"mlfid", "nofail", "mlfforget", "mlfgained", "mlfended"}
+	"mlfid", "nofail", "mlfforget", "mlfgained", "mlfended", "mlfonce"}
 
 // anyID are the groups of which a filter needs one: without them nobody could be blamed.
 var anyID = []slot{slotID, slotIP4, slotIP6, slotDNS, slotSession}

@@ -22,6 +22,7 @@ type session struct {
 	helpers      []tocsin.Line
 	pending      []tocsin.Line // failures of a peer that no line has named yet
 	several      bool          // its lines tried more than one user name
+	counted      bool          // one of its lines was a failure
 	seen         time.Time     // log time
 	keyBytes     int           // of the line that the key is a part of
 	bytes        int           // of all lines that it holds on to
@@ -131,10 +132,8 @@ func (ss *sessions) release(s *session) {
 func (s *session) reset() {
 	clear(s.values)
 	clear(s.held)
-	clear(s.helpers)
-	clear(s.pending)
-	s.helpers, s.pending = s.helpers[:0], s.pending[:0]
-	s.several = false
+	s.drop()
+	s.several, s.counted = false, false
 }
 
 func (s *session) unlink() {
@@ -167,6 +166,19 @@ func (s *session) other(values []string) bool {
 	return differs(slotIP4) || differs(slotIP6) || crosses(slotIP4, slotIP6) || crosses(slotIP6, slotIP4)
 }
 
+// drop gives up the lines of a session.
+func (s *session) drop() {
+	clear(s.helpers)
+	s.helpers = s.helpers[:0]
+	s.forgive()
+}
+
+// forgive gives up the failures that wait for an address.
+func (s *session) forgive() {
+	clear(s.pending)
+	s.pending = s.pending[:0]
+}
+
 // keep adds a line to lines, the oldest giving way.
 func keep(lines []tocsin.Line, l tocsin.Line) []tocsin.Line {
 	if len(lines) >= maxContext {
@@ -184,8 +196,6 @@ func (s *session) deliver() []tocsin.Line {
 	}
 	all := make([]tocsin.Line, 0, n)
 	all = append(append(all, s.helpers...), s.pending...)
-	clear(s.helpers)
-	clear(s.pending)
-	s.helpers, s.pending = s.helpers[:0], s.pending[:0]
+	s.drop()
 	return all
 }
