@@ -121,7 +121,7 @@ func TestAddresses(t *testing.T) {
 
 func TestWatch(t *testing.T) {
 	ns := newNamespace(t)
-	ns.ip(t, "link add wan type veth peer name other", "link set wan up", "link set other up")
+	ns.ip(t, "link add wan type veth peer name other", "link set wan addrgenmode none up", "link set other addrgenmode none up")
 	ctx, cancel := context.WithCancel(t.Context())
 	told := make(chan struct{}, 100)
 	done := make(chan error, 1)
@@ -135,7 +135,7 @@ func TestWatch(t *testing.T) {
 			select {
 			case <-told:
 				return
-			case <-time.After(2 * settleTime):
+			case <-time.After(5 * settleTime):
 			}
 		}
 		t.Fatalf("not told about %s", what)
