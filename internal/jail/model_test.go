@@ -112,7 +112,7 @@ func (m *model) lift(id string, at time.Time) {
 
 // TestModel plays random logs to the jail and to the model, with lines out of order by up to one findtime.
 func TestModel(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(120) {
 		playModel(t, seed, 1500)
 	}
 }

@@ -49,7 +49,7 @@ func (s *Store) Disallow(p netip.Prefix) (was bool, err error) {
 	return <-found, nil
 }
 
-// Allowed returns the entries that hold at now, in the order of their prefixes.
+// Allowed returns the entries that hold at now, IPv4 first, in the order of their prefixes.
 func (s *Store) Allowed(now time.Time) ([]AllowEntry, error) {
 	var es []AllowEntry
 	err := s.read("read the allow list", func(f *file) (err error) {

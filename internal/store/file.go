@@ -39,7 +39,12 @@ func openFile(ctx context.Context, path string) (*file, error) {
 	}
 	f := &file{path: path}
 	var err error
-	if f.writer, err = sql.Open("sqlite", dsn(path, "auto_vacuum(incremental)", "journal_mode(wal)", "synchronous(full)", "journal_size_limit(4194304)")); err != nil {
+	pragmas := []string{"journal_mode(wal)", "synchronous(full)", "journal_size_limit(4194304)"}
+	if info, err := os.Stat(path); err == nil && info.Size() == 0 {
+		// Only for a new file, and first: later it would change nothing but write, which a full disk refuses.
+		pragmas = append([]string{"auto_vacuum(incremental)"}, pragmas...)
+	}
+	if f.writer, err = sql.Open("sqlite", dsn(path, pragmas...)); err != nil {
 		return nil, err
 	}
 	f.writer.SetMaxOpenConns(1)
@@ -79,6 +84,23 @@ func (f *file) check(ctx context.Context) error {
 	if verdict != "ok" {
 		return damage(verdict)
 	}
+	return f.checkSize()
+}
+
+// checkSize finds a file that ends inside a page, which SQLite would fill up with zeros. A checkpoint that was cut short
+// leaves one too, but then the write-ahead log still holds the page.
+func (f *file) checkSize() error {
+	const pageSize = 4096
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return err
+	}
+	if wal, err := os.Stat(f.path + "-wal"); err == nil && wal.Size() > 0 {
+		return nil
+	}
+	if info.Size()%pageSize != 0 {
+		return damage("it ends inside a page")
+	}
 	return nil
 }
 
@@ -108,7 +130,7 @@ func dsn(path string, pragmas ...string) string {
 }
 
 func (f *file) close() error {
-	var errs []error
+	errs := []error{f.stmt.close()}
 	if f.reader != nil {
 		errs = append(errs, f.reader.Close())
 	}

@@ -62,7 +62,7 @@ func (r *Retention) prunings(most limits) []pruning {
 		{what: "marks", keep: r.Logins, unit: 1, statements: []string{
 			`DELETE FROM mark WHERE (source, path) IN (SELECT source, path FROM mark WHERE at < ?1 LIMIT ?3)`}},
 		{what: "allow list", keep: 1, unit: 1, statements: []string{ // what has ended goes at once
-			`DELETE FROM allow WHERE prefix IN (SELECT prefix FROM allow WHERE until < ?1 LIMIT ?3)`}},
+			`DELETE FROM allow WHERE prefix IN (SELECT prefix FROM allow WHERE ?1 <= ?2 AND until <= ?2 LIMIT ?3)`}},
 	}
 }
 

@@ -47,6 +47,9 @@ func (s *Store) Put(ctx context.Context, ds ...tocsin.Decision) error {
 	return s.wait(ctx, &request{decisions: append([]tocsin.Decision(nil), ds...)})
 }
 
+// maxChanges is how many requests other than decisions may wait.
+const maxChanges = 100
+
 // wait hands a request to the writer and waits for its answer.
 func (s *Store) wait(ctx context.Context, r *request) error {
 	r.done = make(chan error, 1)
@@ -56,7 +59,7 @@ func (s *Store) wait(ctx context.Context, r *request) error {
 		s.mu.Unlock()
 		return ErrClosed
 	case s.waiting.decisions+s.flight.decisions+len(r.decisions) > s.o.Queue,
-		len(s.waiting.requests)+len(s.flight.requests) >= s.o.Queue:
+		len(s.waiting.requests)+len(s.flight.requests) >= s.o.Queue+maxChanges:
 		s.stats.Refused += uint64(len(r.decisions))
 		s.mu.Unlock()
 		return ErrFull

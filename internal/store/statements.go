@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strings"
 )
 
@@ -14,6 +15,8 @@ type statements struct {
 	putAllow, dropAllow, putMark        *sql.Stmt
 	decided, active, former, evidence   *sql.Stmt
 	logins, known, allowed, marks       *sql.Stmt
+
+	prepared []*sql.Stmt
 }
 
 const decisionColumns = `jail, id, prefix, verdict, ports, proto, action, origin, reason, by, at, until, failures,
@@ -51,15 +54,25 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn, reader *sql.DB
 		{&s.evidence, reader, `SELECT source, file, "offset", at, text, user FROM evidence WHERE decision = ? ORDER BY i`},
 		{&s.logins, reader, `SELECT addr, port, user, source, at, opened FROM login WHERE addr = ? AND at >= ? ORDER BY at, n`},
 		{&s.known, reader, `SELECT addr, port, user, source, at, 1 FROM known WHERE at >= ? ORDER BY at`},
-		{&s.allowed, reader, `SELECT prefix, until, by, note, at FROM allow WHERE until > ? ORDER BY prefix`},
+		{&s.allowed, reader, `SELECT prefix, until, by, note, at FROM allow WHERE until > ? ORDER BY length(prefix), prefix`},
 		{&s.marks, reader, `SELECT source, path, file, "offset", fingerprint, cursor, at FROM mark WHERE source = ? ORDER BY path`},
 	} {
 		var err error
 		if *p.stmt, err = p.on.PrepareContext(ctx, p.text); err != nil {
 			return err
 		}
+		s.prepared = append(s.prepared, *p.stmt)
 	}
 	return nil
+}
+
+// close closes the statements. Those of a sql.Conn are not closed with it, and would keep the file open.
+func (s *statements) close() error {
+	var errs []error
+	for _, stmt := range s.prepared {
+		errs = append(errs, stmt.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // each runs a query and calls row for each of its rows.
