@@ -243,24 +243,18 @@ func (f *Firewall) Unban(ds ...tocsin.Decision) error {
 
 // change is a transaction about bans.
 type change struct {
-	f    *Firewall
-	r    ruleset
-	now  time.Time
-	nets map[netSet]bool // interval sets to be replaced
-	grew bool            // a group was added
-}
-
-// netSet names an interval set.
-type netSet struct {
-	group *group
-	kind  kind
+	f      *Firewall
+	r      ruleset
+	now    time.Time
+	places map[place]bool
+	grew   bool // a group was added
 }
 
 func (f *Firewall) change(now time.Time) *change {
-	return &change{f: f, r: f.begin(), now: now}
+	return &change{f: f, r: f.begin(), now: now, places: map[place]bool{}}
 }
 
-// touch brings the kernel's idea of a target up to date.
+// touch marks a target as changed.
 func (c *change) touch(t *target) {
 	if t == nil || !c.f.standing {
 		return
@@ -269,24 +263,18 @@ func (c *change) touch(t *target) {
 		c.r.group(t.group)
 		t.group.built, c.grew = true, true
 	}
-	if t.kind.hash() {
-		c.r.target(t, c.now)
-		return
+	p := place{t.group, t.kind, t.prefix}
+	if !t.kind.hash() {
+		p.prefix = netip.Prefix{}
 	}
-	if c.nets == nil {
-		c.nets = map[netSet]bool{}
-	}
-	c.nets[netSet{t.group, t.kind}] = true
+	c.places[p] = true
 }
 
 func (c *change) commit(what string) error {
 	if !c.f.standing {
 		return ErrOff
 	}
-	for n := range c.nets {
-		c.r.flush(n.group.sets[n.kind])
-		c.r.nets(n.group, n.kind, c.now)
-	}
+	c.r.update(c.places, c.now)
 	if err := c.f.commit(what); err != nil {
 		return err
 	}
@@ -380,8 +368,8 @@ func (f *Firewall) remake(now time.Time) error {
 	return err
 }
 
-// rounding is how much longer than wanted the kernel may keep an element. So long we remember it, because adding an element
-// that exists does not give it a new timeout before Linux 6.12.
+// rounding is how much longer than wanted the kernel may keep an element. So long it is not forgotten, so that a ban that
+// is lifted in its last second is lifted.
 const rounding = 2 * time.Second
 
 // Stats is what the firewall holds and what befell it.

@@ -345,6 +345,26 @@ func TestRandomOperations(t *testing.T) {
 	}
 }
 
+// One call may move a ban away from a prefix and ban that prefix anew.
+func TestMovesWithinOneCall(t *testing.T) {
+	h := newHost(t)
+	f := h.firewall()
+	moved := ban("192.0.2.1")
+	must(t, f.Ban(moved))
+	moved.Prefix = netip.MustParsePrefix("192.0.2.7/32")
+	must(t, f.Ban(moved, ban("192.0.2.1", jail("web"), lasting(20*time.Second)), moved))
+	check(t, h, "moved", "ports_22_v4 192.0.2.1 20", "ports_22_v4 192.0.2.7 3600")
+}
+
+// An element that somebody added by hand gets the ban's time.
+func TestBanOverElementOfOthers(t *testing.T) {
+	h := newHost(t)
+	f := h.firewall(ban("192.0.2.9"))
+	h.run("nft", "add element inet tocsin ports_22_v4 { 192.0.2.1 timeout 9s, 192.0.2.2 }")
+	must(t, f.Ban(ban("192.0.2.1"), ban("192.0.2.2")))
+	check(t, h, "banned", "ports_22_v4 192.0.2.1 3600", "ports_22_v4 192.0.2.2 3600", "ports_22_v4 192.0.2.9 3600")
+}
+
 func TestOffUntilRestore(t *testing.T) {
 	h := newHost(t)
 	f := h.open(h.options())

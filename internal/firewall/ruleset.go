@@ -116,29 +116,40 @@ func (r ruleset) ports(g *group) {
 	}
 }
 
-// target adds, refreshes or removes the element of a target in a hash set.
+// place is where in the kernel something of the wanted state changed: an element of a hash set, or, with a zero prefix, a
+// whole interval set.
+type place struct {
+	group  *group
+	kind   kind
+	prefix netip.Prefix
+}
+
+func (p place) set() string { return p.group.sets[p.kind] }
+
+// update makes the kernel equal to what is wanted at places, whatever it holds there.
 //
 // A timeout cannot be changed in place before Linux 6.12, and deleting an element that has timed out would fail the whole
-// transaction, so an element that may exist is added, deleted, and added anew.
-func (r ruleset) target(t *target, now time.Time) {
-	set := t.group.sets[t.kind]
-	e := element{key: t.prefix.Addr().AsSlice()}
-	if len(t.holds) == 0 {
-		if t.sent {
-			r.add(set, e)
-			r.del(set, e)
-			t.sent = false
+// transaction. So every element is added, deleted, and added anew with its time.
+func (r ruleset) update(places map[place]bool, now time.Time) {
+	for p := range places {
+		if p.kind.hash() {
+			r.add(p.set(), element{key: p.prefix.Addr().AsSlice()})
 		}
-		return
 	}
-	until := t.until()
-	e.timeout, e.comment = timeout(until, now), t.jails()
-	if t.sent && !(t.expires.Equal(until) && t.comment == e.comment) {
-		r.add(set, e)
-		r.del(set, e)
+	for p := range places {
+		if p.kind.hash() {
+			r.del(p.set(), element{key: p.prefix.Addr().AsSlice()})
+		} else {
+			r.flush(p.set())
+		}
 	}
-	r.add(set, e)
-	t.sent, t.expires, t.comment = true, until, e.comment
+	for p := range places {
+		if !p.kind.hash() {
+			r.nets(p.group, p.kind, now)
+		} else if t := p.group.targets[p.kind][p.prefix]; t != nil {
+			r.add(p.set(), t.element(now))
+		}
+	}
 }
 
 // nets fills an interval set.
@@ -178,9 +189,8 @@ func (r ruleset) everything(w *wanted, now time.Time) {
 func (r ruleset) elements(g *group, now time.Time) {
 	for k := range net4 {
 		for _, t := range g.targets[k] {
-			t.sent = false
 			if !ended(t.until(), now) {
-				r.target(t, now)
+				r.add(g.sets[k], t.element(now))
 			}
 		}
 	}

@@ -73,7 +73,12 @@ func (s *socket) prepare() error {
 	return nil
 }
 
-func (s *socket) close() error { return unix.Close(s.fd) }
+// close makes every later use fail. The descriptor's number may soon be another file's.
+func (s *socket) close() error {
+	fd := s.fd
+	s.fd = -1
+	return unix.Close(fd)
+}
 
 // inNamespace runs do on a thread that stands in the network namespace of the descriptor netns; 0 is the own one.
 func inNamespace(netns int, do func() error) error {

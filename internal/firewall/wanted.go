@@ -29,10 +29,6 @@ type target struct {
 	kind   kind // of set
 	prefix netip.Prefix
 	holds  []hold // few; in the order in which they came
-
-	sent    bool // the kernel was given an element for it
-	expires time.Time
-	comment string
 }
 
 // until tells when the last hold ends; zero: never. Without holds it ended long ago.
@@ -84,6 +80,11 @@ func (t *target) hold(o owner, until time.Time) bool {
 	}
 	t.holds = append(t.holds, hold{o, until})
 	return true
+}
+
+// element is what the kernel holds for t.
+func (t *target) element(now time.Time) element {
+	return element{key: t.prefix.Addr().AsSlice(), timeout: timeout(t.until(), now), comment: t.jails()}
 }
 
 // ended says whether something that ends at until is over at now.
@@ -240,6 +241,7 @@ type group struct {
 }
 
 func newGroup(s scope) *group {
+	s.ports = slices.Clone(s.ports) // they are the caller's
 	g := &group{scope: s, name: s.name()}
 	for k := range kinds {
 		g.sets[k] = g.name + k.suffix()

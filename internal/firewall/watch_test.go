@@ -72,7 +72,6 @@ func TestWatchRepairsInTime(t *testing.T) {
 	f := h.firewall(addresses(10_000)...)
 	watch(t, f, yes)
 	for _, command := range []string{"flush ruleset", "flush set inet tocsin ports_22_v4"} {
-		time.Sleep(repairEvery) // not to be taken for another program's war
 		h.run("nft", command)
 		begin := time.Now()
 		repairs := f.Stats().Repairs
@@ -184,4 +183,25 @@ func TestRepairBacksOff(t *testing.T) {
 func runningCounts(f *Firewall) bool {
 	_, sure, err := f.sound(time.Now())
 	return err == nil && sure
+}
+
+// When changes come faster than they are heard, Watch looks for itself.
+func TestMonitorOverrun(t *testing.T) {
+	h := newHost(t)
+	f := h.firewall(addresses(10_000)...)
+	m, err := f.listen()
+	must(t, err)
+	must(t, m.conn.SetReadBuffer(4096))
+	h.run("nft", "flush set inet tocsin ports_22_v4") // an event for each element
+	done := make(chan struct{})
+	go func() { m.read(); close(done) }()
+	select {
+	case <-m.overrun:
+	case err := <-m.failed:
+		t.Errorf("the monitor failed: %v", err)
+	case <-time.After(5 * time.Second):
+		t.Error("no overrun seen")
+	}
+	must(t, m.conn.Close())
+	<-done
 }
