@@ -84,7 +84,7 @@ type Stats struct {
 	Logouts   uint64
 	Nameless  uint64 // logins and failures for which no line ever named the peer
 	Sessions  int    // remembered now
-	Dropped   uint64 // sessions pushed out before their time: the bounds are too small for this log
+	Dropped   uint64 // sessions, and lines of maxlines, pushed out before their time: the bounds are too small for this log
 	OutOfStep uint64 // texts that the exact matcher gave up on: no match was said, one may have been there
 }
 
@@ -101,6 +101,7 @@ type Filter struct {
 	fail        *rules
 	ignore      *rules // nil: none
 	ignoreFirst bool   // ignoreregex is asked about the whole line before anything else
+	ring        *ring  // nil unless a match may span several lines
 	sessions    *sessions
 
 	last    time.Time // the date of the last line that had one
@@ -152,11 +153,12 @@ func (f *Filter) compile(c *compiler, def fail2ban.Filter) {
 	} else {
 		named = false
 	}
+	var flags regex.Flags
 	if def.Maxlines > 1 {
-		c.errs = append(c.errs, errors.New("filter "+def.Name+" has maxlines above 1: matches over several lines are not supported; tie lines together with <F-MLFID>"))
-		return
+		flags = regex.Multiline
+		f.ring = &ring{most: min(def.Maxlines, maxRingLines)}
 	}
-	f.fail = c.list("failregex", def.Failregex, 0)
+	f.fail = c.list("failregex", def.Failregex, flags)
 	f.ignore = c.list("ignoreregex", def.Ignoreregex, 0)
 	f.ignoreFirst = len(def.Ignoreregex) > 0 && len(def.Ignoreregex) < len(def.Failregex)-2
 	for i, re := range def.Failregex {
@@ -173,7 +175,8 @@ func (f *Filter) Rules() []string { return slices.Clone(f.texts) }
 // Stats says what the filter met so far.
 func (f *Filter) Stats() Stats {
 	s := f.stats
-	s.Sessions, s.Dropped = len(f.sessions.byKey), f.sessions.dropped
+	s.Sessions = len(f.sessions.byKey)
+	s.Dropped += f.sessions.dropped
 	s.Nameless += f.sessions.lost
 	for _, r := range []*rules{f.prefix, f.fail, f.ignore} {
 		if r != nil {
@@ -191,13 +194,16 @@ func (f *Filter) Line(r *tocsin.Record) Result {
 		return Result{Rule: -1}
 	}
 	at, from, to := f.date(r)
+	if f.ring != nil {
+		return f.overLines(r, at, from, to)
+	}
 	kind, rule := f.match(f.cut(r.Text, from, to))
 	if kind != Failed {
 		return Result{Kind: kind, Rule: rule}
 	}
 	line := tocsin.Line{Source: r.Source, Pos: r.Pos, At: at, Text: string(r.Text)}
 	f.read(line.Text, from, to)
-	return f.judge(rule, line)
+	return f.judge(rule, line, nil)
 }
 
 // date is the time of a record, and which bytes of its text told it.
@@ -232,12 +238,27 @@ func (f *Filter) cut(text []byte, from, to int) []byte {
 // Failed; Failed means only that a rule fits.
 func (f *Filter) match(text []byte) (Kind, int) {
 	if f.ignoreFirst && f.ignore.matcher.Match(text) >= 0 {
-		return f.ignored(-1)
+		f.stats.Ignored++
+		return Ignored, -1
 	}
-	content, offset := text, 0
+	rule, content, offset := f.search(text)
+	if rule < 0 {
+		return Nothing, -1
+	}
+	if f.ignore != nil && f.ignore.matcher.Match(content) >= 0 {
+		f.stats.Ignored++
+		return Ignored, rule
+	}
+	f.group(rule, offset)
+	return Failed, rule
+}
+
+// search asks prefregex, then failregex about the content that it leaves, which begins at text[offset:].
+func (f *Filter) search(text []byte) (rule int, content []byte, offset int) {
+	content = text
 	if f.prefix != nil {
 		if f.prefix.matcher.Match(text) < 0 {
-			return Nothing, -1
+			return -1, nil, 0
 		}
 		if f.content > 0 {
 			if from, to := f.prefix.matcher.Group(f.content); to > from {
@@ -245,13 +266,11 @@ func (f *Filter) match(text []byte) (Kind, int) {
 			}
 		}
 	}
-	rule := f.fail.matcher.Match(content)
-	if rule < 0 {
-		return Nothing, -1
-	}
-	if f.ignore != nil && f.ignore.matcher.Match(content) >= 0 {
-		return f.ignored(rule)
-	}
+	return f.fail.matcher.Match(content), content, offset
+}
+
+// group sets f.spans from the last match: the groups of prefregex, and over them those of the rule.
+func (f *Filter) group(rule, offset int) {
 	for i := range f.spans {
 		f.spans[i] = unset
 	}
@@ -259,12 +278,6 @@ func (f *Filter) match(text []byte) (Kind, int) {
 		f.prefix.overlay(0, 0, f.spans)
 	}
 	f.fail.overlay(rule, offset, f.spans)
-	return Failed, rule
-}
-
-func (f *Filter) ignored(rule int) (Kind, int) {
-	f.stats.Ignored++
-	return Ignored, rule
 }
 
 // read sets f.values from f.spans: parts of the whole line, whose bytes [from, to) were cut out before it was matched.
@@ -283,11 +296,11 @@ func (f *Filter) read(line string, from, to int) {
 	}
 }
 
-// judge makes an answer of the groups in f.values.
-func (f *Filter) judge(rule int, line tocsin.Line) Result {
+// judge makes an answer of the groups in f.values. earlier are lines that the same match took, if it took several.
+func (f *Filter) judge(rule int, line tocsin.Line, earlier []tocsin.Line) Result {
 	key := f.values[slotSession]
 	if key != "" {
-		return f.inSession(rule, key, line)
+		return f.inSession(rule, key, line, earlier)
 	}
 	switch {
 	case f.values[slotEnded] != "":
@@ -297,13 +310,13 @@ func (f *Filter) judge(rule int, line tocsin.Line) Result {
 	case f.values[slotNoFail] != "":
 		return f.helper(rule)
 	}
-	return f.failed(rule, f.values, line, nil)
+	return f.failed(rule, f.values, line, earlier)
 }
 
 // inSession judges a line that belongs to a session. fail2ban's rules for it, with the session's own time and bounds:
 // a helper only adds what it knows; a failure whose peer is not known yet waits for the line that names it; a success
 // forgets what waits, unless several user names were tried. <F-MLFENDED> and <F-MLFONCE> are our own.
-func (f *Filter) inSession(rule int, key string, line tocsin.Line) Result {
+func (f *Filter) inSession(rule int, key string, line tocsin.Line, earlier []tocsin.Line) Result {
 	gained, ended, forget := f.values[slotGained] != "", f.values[slotEnded] != "", f.values[slotForget] != ""
 	noFail := gained || f.values[slotNoFail] != ""
 	s := f.sessions.get(key, line.At)
@@ -347,7 +360,7 @@ func (f *Filter) inSession(rule int, key string, line tocsin.Line) Result {
 		return f.helper(rule)
 	case identify(s.values).id != "":
 		s.counted = true
-		return f.failed(rule, s.values, line, s.deliver())
+		return f.failed(rule, s.values, line, append(s.deliver(), earlier...))
 	case forget:
 		f.stats.Nameless++
 	default:
@@ -381,7 +394,9 @@ func (f *Filter) failed(rule int, values []string, line tocsin.Line, context []t
 // fields are the groups that no other part of a Failure tells.
 func (f *Filter) fields(values []string, who identity) []tocsin.Field {
 	n := 0
-	tells := func(i slot) bool { return (i == slotPort || i >= firstOwnSlot) && values[i] != "" }
+	tells := func(i slot) bool {
+		return values[i] != "" && (i == slotPort || i >= firstOwnSlot && !isSkipLines(f.names[i]))
+	}
 	for i := range values {
 		if tells(i) {
 			n++
