@@ -111,6 +111,26 @@ func TestClassicLogFormat(t *testing.T) {
 	s.shutOut(s.Attacker, lab.VictimAttacker, lab.Ports...)
 }
 
+// The log comes over the network, from a syslog daemon on the same machine.
+func TestSyslogSources(t *testing.T) {
+	for _, tt := range []struct{ name, source, forward string }{
+		{"udp", "syslog:udp://127.0.0.1:5514", `protocol="udp" template="RSYSLOG_TraditionalForwardFormat"`},
+		{"tcp", "syslog:tcp://127.0.0.1:5514", `protocol="tcp" template="RSYSLOG_SyslogProtocol23Format"`},
+		{"tcp, counted", "syslog:tcp://127.0.0.1:5514", `protocol="tcp" template="RSYSLOG_ForwardFormat" tcp_framing="octet-counted"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newScene(t, time.Minute)
+			s.configure(strings.Replace(sshd, "file:"+lab.AuthLog, tt.source, 1))
+			s.run("--config", configFile)
+			s.stopLog()
+			s.write(lab.LogExtra, `action(type="omfwd" target="127.0.0.1" port="5514" `+tt.forward+")\n", 0o644)
+			s.startLog(lab.ISO)
+			s.guess(s.Attacker, 5, wrong(lab.VictimAttacker, 2200))
+			s.shutOut(s.Attacker, lab.VictimAttacker, lab.Ports...)
+		})
+	}
+}
+
 func TestHonestSessionWithThreeTypos(t *testing.T) {
 	s := guarded(t, time.Minute, sshd)
 	// PAM lets nobody go on in a connection with three mistakes, so one of them is made before.

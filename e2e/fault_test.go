@@ -208,6 +208,57 @@ func TestLogrotateBothModes(t *testing.T) {
 	}
 }
 
+// The log is rotated again and again while addresses attack: no failure may fall between two files. Not so with
+// copytruncate, which itself loses what is written between its two steps.
+func TestLogrotateUnderAttack(t *testing.T) {
+	s := guarded(t, 2*time.Minute, sshd)
+	s.write("/etc/logrotate.test", lab.AuthLog+" {\n rotate 1000\n size 1\n create 0640 root adm\n"+
+		" postrotate\n  kill -HUP $(cat /run/rsyslogd.pid)\n endscript\n}\n", 0o644)
+	want := map[string]bool{}
+	var wg sync.WaitGroup
+	errs := make(chan error, 2)
+	for worker := range 2 {
+		var from []netip.Addr
+		for i := range 4 {
+			a := attacker(100 + 10*worker + i)
+			from = append(from, a)
+			want[a.String()+"/32"] = true
+		}
+		s.addresses(from...)
+		wg.Go(func() {
+			for i := range 5 * len(from) {
+				l := wrong(lab.VictimAttacker, 2200)
+				l.From = from[i%len(from)]
+				if end, err := s.Attacker.SSH(s.ctx, l); err != nil || end != lab.Denied {
+					errs <- fmt.Errorf("a try from %s ended %v, %v", l.From, end, err)
+					return
+				}
+			}
+		})
+	}
+	attacked := make(chan struct{})
+	go func() { wg.Wait(); close(attacked) }()
+	rotations := 0
+	for over := false; !over; rotations++ {
+		s.script("logrotate --force --state /run/lab/logrotate.state /etc/logrotate.test")
+		select {
+		case <-attacked:
+			over = true
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	select {
+	case err := <-errs:
+		t.Fatal(err)
+	default:
+	}
+	t.Logf("%d rotations", rotations)
+	s.within(answer, "all bans", func() (bool, error) { return len(s.banned()) >= len(want), nil })
+	if got := s.banned(); !maps.Equal(got, want) {
+		t.Errorf("banned: %v\nwant:   %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+}
+
 func TestLateLogFile(t *testing.T) {
 	s := newScene(t, time.Minute)
 	s.stopLog()
@@ -265,6 +316,25 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("why %s after the restart: %+v, want one ban with five lines", a, b)
 		}
 	}
+}
+
+// The store is damaged while no guard runs: the bans that the kernel still holds are taken over.
+func TestDamagedStore(t *testing.T) {
+	s := guarded(t, time.Minute, sshd)
+	s.guess(s.Attacker, 5, wrong(lab.VictimAttacker, 2200))
+	s.shutOut(s.Attacker, lab.VictimAttacker, 22)
+	s.stop()
+	s.script("cd " + stateDir + "; rm -f *-wal *-shm; dd if=/dev/urandom of=guard.sqlite bs=4k count=8 status=none")
+	s.again()
+	s.shutOut(s.Attacker, lab.VictimAttacker, lab.Ports...)
+	if w := s.why(lab.Attacker); !w.Banned {
+		t.Error("the ban that the kernel holds is not known")
+	}
+	if !s.finds("TOC-STO-002") {
+		t.Error("doctor does not say that the store was damaged")
+	}
+	s.must("unban", lab.Attacker.String())
+	s.reaches(s.Attacker, lab.VictimAttacker, lab.Ports...)
 }
 
 func (s *scene) finds(code string) bool {

@@ -51,6 +51,9 @@ func run(ctx context.Context, args []string) error {
 	defer l.Close()
 	s := &show{Lab: l, ctx: ctx, binary: binary}
 	for _, scene := range []func() error{s.setting, s.guard, s.honest, s.attack, s.explain, s.others, s.unban, s.end} {
+		if err := s.pause(); err != nil {
+			return err
+		}
 		if err := scene(); err != nil {
 			if s.proc != nil {
 				err = fmt.Errorf("%w\nthe guard said:\n%s", err, s.proc.Output())
@@ -65,11 +68,15 @@ func run(ctx context.Context, args []string) error {
 type show struct {
 	*lab.Lab
 
-	ctx    context.Context
-	binary string
-	proc   *lab.Proc // the guard
-	shown  int       // how much of what the guard wrote has been printed
+	ctx     context.Context
+	binary  string
+	proc    *lab.Proc    // the guard
+	shown   int          // how much of what the guard wrote has been printed
+	session *lab.Session // the honest user's
 }
+
+// patience is how long anything may take before the demonstration gives up.
+const patience = 10 * time.Second
 
 func (s *show) setting() error {
 	say("Three hosts, each in namespaces of its own on this machine; nothing else of it is touched.")
@@ -90,7 +97,7 @@ func (s *show) guard() error {
 	if err != nil {
 		return err
 	}
-	return s.wait("the guard did not start", func() bool {
+	err = s.wait("the guard did not start", func() bool {
 		select {
 		case <-s.proc.Done():
 			return true // what follows says so
@@ -98,40 +105,53 @@ func (s *show) guard() error {
 		}
 		_, err := s.Victim.Run(s.ctx, s.binary, "status")
 		return err == nil
-	}, s.heard)
+	})
+	s.heard()
+	return err
 }
 
 func (s *show) honest() error {
 	say("An honest user mistypes the password twice, then gets in, and stays.")
-	for range 2 {
-		if _, err := s.login(s.Honest, lab.Login{To: lab.VictimHonest, Port: 2200, Password: "corect horse"}); err != nil {
+	var err error
+	if s.session, err = s.Honest.Open(s.ctx, lab.Login{To: lab.VictimHonest, Port: 2200}); err != nil {
+		return err
+	}
+	for _, password := range []string{"corect horse", "correct hors", lab.Password} {
+		if err := s.session.Type(s.ctx, password, patience); err != nil {
 			return err
 		}
+		note("honest    ssh -p 2200 %s@%s, password %q", lab.User, lab.VictimHonest, password)
 	}
-	_, err := s.login(s.Honest, lab.Login{To: lab.VictimHonest, Port: 2200, Password: lab.Password})
-	return err
+	return s.stillThere()
+}
+
+// stillThere shows that the honest user's session goes on.
+func (s *show) stillThere() error {
+	err := s.session.Echo(s.ctx, fmt.Sprintf("echo %d", time.Now().UnixNano()), patience)
+	if err != nil {
+		return fmt.Errorf("the honest user's session: %w", err)
+	}
+	note("honest    the session answers")
+	return nil
 }
 
 func (s *show) attack() error {
 	say("The attacker guesses passwords.")
-	users := []string{"root", "admin", "root", "oracle", "root"}
-	for _, user := range users {
-		if _, err := s.login(s.Attacker, lab.Login{User: user, To: lab.VictimAttacker, Port: 2200, Password: "123456"}); err != nil {
+	for _, user := range []string{"root", "admin", "root", "oracle", "root"} {
+		end, err := s.Attacker.SSH(s.ctx, lab.Login{User: user, To: lab.VictimAttacker, Port: 2200, Password: "123456"})
+		if err != nil {
 			return err
 		}
+		result := map[lab.End]string{lab.In: "logged in", lab.Denied: "Permission denied", lab.Cut: "no answer"}[end]
+		note("attacker  ssh -p 2200 %s@%s  ->  %s", user, lab.VictimAttacker, result)
 	}
-	failed := time.Now()
-	err := s.wait("the attacker was not banned", func() bool {
-		return s.Attacker.Connect(lab.At(lab.VictimAttacker, 22), 200*time.Millisecond) != nil
-	}, nil)
+	err := s.wait("the attacker was not banned", func() bool { return strings.Contains(s.proc.Output(), "msg=banned") })
 	if err != nil {
 		return err
 	}
-	// The connection that found out was begun before it had to give up.
-	note("cut off at most %d ms after the fifth failure", max(0, time.Since(failed)-200*time.Millisecond).Milliseconds())
 	s.heard()
 	for _, port := range lab.Ports {
-		s.knock(s.Attacker, lab.At(lab.VictimAttacker, port))
+		s.knock("attacker", s.Attacker, lab.At(lab.VictimAttacker, port))
 	}
 	return nil
 }
@@ -143,10 +163,13 @@ func (s *show) explain() error {
 
 func (s *show) others() error {
 	say("Everybody else goes on as before.")
-	for _, port := range lab.Ports {
-		s.knock(s.Honest, lab.At(lab.VictimHonest, port))
+	if err := s.stillThere(); err != nil {
+		return err
 	}
-	return s.tocsin("status")
+	for _, port := range lab.Ports {
+		s.knock("honest", s.Honest, lab.At(lab.VictimHonest, port))
+	}
+	return s.tocsin()
 }
 
 func (s *show) unban() error {
@@ -156,8 +179,8 @@ func (s *show) unban() error {
 	}
 	err := s.wait("the attacker stayed banned", func() bool {
 		return s.Attacker.Connect(lab.At(lab.VictimAttacker, 22), time.Second) == nil
-	}, nil)
-	s.knock(s.Attacker, lab.At(lab.VictimAttacker, 22))
+	})
+	s.knock("attacker", s.Attacker, lab.At(lab.VictimAttacker, 22))
 	return err
 }
 
@@ -165,55 +188,39 @@ func (s *show) end() error {
 	if err := s.proc.Stop(5 * time.Second); err != nil {
 		return err
 	}
+	if err := s.Close(); err != nil {
+		return err
+	}
 	say("That was all. The three hosts are gone; this machine is as it was. To guard it: make run")
 	return nil
 }
 
-// login tries to get in, and prints how that ended.
-func (s *show) login(from *lab.Host, l lab.Login) (lab.End, error) {
-	end, err := from.SSH(s.ctx, l)
-	if err != nil {
-		return end, err
-	}
-	user := l.User
-	if user == "" {
-		user = lab.User
-	}
-	result := map[lab.End]string{lab.In: "logged in", lab.Denied: "Permission denied", lab.Cut: "no answer"}[end]
-	fmt.Printf("  %-8s  ssh -p %d %s@%s  ->  %s\n", from.Name, l.Port, user, l.To, result)
-	return end, nil
-}
-
 // knock tries a port, and prints whether somebody opens.
-func (s *show) knock(from *lab.Host, to netip.AddrPort) {
+func (s *show) knock(name string, from *lab.Host, to netip.AddrPort) {
 	result := "open"
 	if from.Connect(to, time.Second/2) != nil {
 		result = "no answer"
 	}
-	fmt.Printf("  %-8s  connect %s  ->  %s\n", from.Name, to, result)
+	note("%-8s  connect %s  ->  %s", name, to, result)
 }
 
 // tocsin runs a command on the victim and prints what it says.
 func (s *show) tocsin(args ...string) error {
-	command("tocsin " + strings.Join(args, " "))
+	command(strings.Join(append([]string{"tocsin"}, args...), " "))
 	out, err := s.Victim.Run(s.ctx, s.binary, args...)
 	for line := range strings.Lines(out) {
 		fmt.Print("    ", line)
 	}
 	if err != nil {
-		return fmt.Errorf("tocsin %s: %w", args[0], err)
+		return fmt.Errorf("tocsin %s: %w", strings.Join(args, " "), err)
 	}
 	return nil
 }
 
-// wait polls for ten seconds, then calls then.
-func (s *show) wait(otherwise string, ok func() bool, then func()) error {
-	err := lab.Poll(s.ctx, 10*time.Second, func() (bool, error) { return ok(), nil })
-	if err != nil {
+// wait polls until ok.
+func (s *show) wait(otherwise string, ok func() bool) error {
+	if err := lab.Poll(s.ctx, patience, func() (bool, error) { return ok(), nil }); err != nil {
 		return fmt.Errorf("%s: %w", otherwise, err)
-	}
-	if then != nil {
-		then()
 	}
 	return nil
 }
@@ -225,6 +232,19 @@ func (s *show) heard() {
 		fmt.Print("    ", line)
 	}
 	s.shown = len(out)
+}
+
+// pause gives the person at a terminal time to read what was printed.
+func (s *show) pause() error {
+	if fi, err := os.Stdout.Stat(); err != nil || fi.Mode()&os.ModeCharDevice == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(3 * time.Second):
+		return nil
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
 }
 
 func say(text string)              { fmt.Printf("\n%s\n", text) }

@@ -30,6 +30,9 @@ const (
 // AuthLog is the file into which the victim's rsyslogd writes what sshd says.
 const AuthLog = "/var/log/auth.log"
 
+// LogExtra is a file with more lines of rsyslogd's configuration, read by StartLog if it is there.
+const LogExtra = "/run/lab/rsyslog-extra.conf"
+
 // ports and PAM are what a default Debian does, without the two seconds of delay after a wrong password: an attack
 // with delay is the easier one to stop.
 const (
@@ -138,6 +141,7 @@ func (v *Victim) StartLog(ctx context.Context, format LogFormat) error {
 	conf := `global(workDirectory="/run/lab")
 module(load="imuxsock" SysSock.RateLimit.Interval="0")
 auth,authpriv.* action(type="omfile" file="` + AuthLog + `" fileCreateMode="0640" template="` + string(format) + `")
+include(file="` + LogExtra + `" mode="optional")
 `
 	if err := v.Write("/etc/rsyslog.conf", conf, 0o644); err != nil {
 		return err
