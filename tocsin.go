@@ -109,7 +109,7 @@ const (
 // Decision is a ban or the lifting of one. Bans are keyed by (Jail, ID): lifting one jail's ban leaves another's.
 type Decision struct {
 	Jail     string
-	ID       string       // what is banned, as found; the text of Prefix where it is an address
+	ID       string       // what is banned: PrefixString of Prefix, or what was found where it is no address
 	Prefix   netip.Prefix // masked; zero if ID is no address
 	Verdict  Verdict
 	Ports    []uint16 // sorted, without doubles; empty: all ports and protocols
@@ -154,6 +154,14 @@ func word(kind string, i int, names ...string) string {
 		return fmt.Sprintf("%s(%d)", kind, i)
 	}
 	return names[i]
+}
+
+// PrefixString writes a prefix as people write it: a single address without its length.
+func PrefixString(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
 }
 
 // PortsString writes a set of ports as people write it: "22,2200", or "all" for the empty set.

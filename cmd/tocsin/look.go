@@ -232,13 +232,13 @@ func printAllowed(w io.Writer, list api.Allowed) {
 		if a.Until != nil {
 			end = clock(*a.Until, time.Now())
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", a.Prefix, whyAllowed(a), end)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", bare(a.Prefix), whyAllowed(a), end)
 	}
 	t.Flush()
 }
 
 func allowText(a *api.Allow, now time.Time) string {
-	s := a.Prefix + " is " + whyAllowed(a)
+	s := bare(a.Prefix) + " is " + whyAllowed(a)
 	if a.Until != nil {
 		s += ", until " + clock(*a.Until, now)
 	}
@@ -337,6 +337,14 @@ func ordinal(n int) string {
 		}
 	}
 	return fmt.Sprintf("%d%s", n, suffix)
+}
+
+// bare is a prefix as people write it: without the length if it is a single address.
+func bare(prefix string) string {
+	if p, err := netip.ParsePrefix(prefix); err == nil {
+		return tocsin.PrefixString(p)
+	}
+	return prefix
 }
 
 func addresses(n int) string {

@@ -16,6 +16,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // time zones of the configuration, also where the machine has none
 
 	"github.com/alecthomas/kong"
 
@@ -80,7 +81,6 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
-		kong.UsageOnError(),
 	)
 	if err != nil {
 		panic("BUG: command line: " + err.Error())
@@ -209,15 +209,26 @@ func whoami() string {
 	return name
 }
 
-// version says what was built.
+// release is the version that CHANGELOG.md describes on top.
+const release = "0.1.0"
+
+// version says what was built: the release, and the commit where git told the compiler.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "unknown"
+		return release
 	}
-	v := info.Main.Version
-	if v == "" {
-		v = "(devel)"
+	var commit, changed string
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision" && len(s.Value) >= 12:
+			commit = "+" + s.Value[:12]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = "-changed"
+		}
 	}
-	return v
+	if commit == "" {
+		return release
+	}
+	return release + commit + changed
 }

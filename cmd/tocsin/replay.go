@@ -154,7 +154,7 @@ func printReplay(w io.Writer, r *replayed, all bool) {
 			if b.Succeeded {
 				in = "yes"
 			}
-			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\n", b.Prefix, b.Jail, b.Times, b.Failures, b.First.Local().Format(time.DateTime), in)
+			fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%s\t%s\n", bare(b.Prefix), b.Jail, b.Times, b.Failures, b.First.Local().Format(time.DateTime), in)
 		}
 		t.Flush()
 	}

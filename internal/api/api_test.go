@@ -119,7 +119,10 @@ func TestOnlyRootMayChange(t *testing.T) {
 	}
 	path := serve(t, Operations{
 		Status: func(context.Context) (Status, error) { return Status{}, nil },
-		Ban:    func(context.Context, BanRequest) (Change, error) { t.Error("the ban was carried out"); return Change{}, nil },
+		Ban: func(context.Context, BanRequest) (Change, error) {
+			t.Error("the ban was carried out")
+			return Change{}, nil
+		},
 	})
 	for _, p := range []string{filepath.Dir(path), path} {
 		if err := os.Chmod(p, 0o777); err != nil {

@@ -69,7 +69,7 @@ func (g *Guard) ban(ctx context.Context, r api.BanRequest) (api.Change, error) {
 		return api.Change{}, refused("ban several narrower prefixes, if it must be", "%s is too wide: nothing wider than /%d is banned by hand", p, widest)
 	}
 	if r.AcceptRisk != "lockout" {
-		if err := g.refuseOpenSession(p); err != nil {
+		if err := g.refuseOpenSession(ctx, p); err != nil {
 			return api.Change{}, err
 		}
 	}
@@ -85,8 +85,8 @@ func widestOf(p netip.Prefix) int {
 
 // refuseOpenSession refuses to ban the source of an ssh session that somebody is working in. A connection counts as one
 // if a login from its port is known, or if nothing bad is known of its address (its login may be older than our logs).
-func (g *Guard) refuseOpenSession(p netip.Prefix) error {
-	sessions, err := host.Sessions(g.sshPorts())
+func (g *Guard) refuseOpenSession(ctx context.Context, p netip.Prefix) error {
+	sessions, err := host.Sessions(g.sshPorts(ctx))
 	if err != nil {
 		g.log.Warn("cannot look for open ssh sessions", "err", err)
 		return nil
@@ -124,8 +124,8 @@ func (g *Guard) holdsSession(addr netip.Addr, port uint16, now time.Time) (user 
 	return "", err == nil && len(failures) == 0
 }
 
-func (g *Guard) sshPorts() (ports []uint16) {
-	_ = g.do(context.Background(), func() {
+func (g *Guard) sshPorts(ctx context.Context) (ports []uint16) {
+	_ = g.do(ctx, func() { // without an answer there are no ports to look at
 		for _, c := range g.set.cells {
 			if c.def.Name == "sshd" {
 				ports = append(ports, c.options.Ports...)
@@ -137,15 +137,12 @@ func (g *Guard) sshPorts() (ports []uint16) {
 
 func (g *Guard) banNow(p netip.Prefix, r api.BanRequest) (api.Change, error) {
 	if why, ok := g.shield.covers(p); ok {
-		return api.Change{}, refused("take it off first: tocsin allow --remove "+p.String(), "%s is never banned: %s", p, why)
+		return api.Change{}, refused("take it off first: tocsin allow --remove "+tocsin.PrefixString(p), "%s is never banned: %s", tocsin.PrefixString(p), why)
 	}
 	now := time.Now()
 	d := tocsin.Decision{
-		Jail: operatorJail, ID: p.String(), Prefix: p, Action: tocsin.Ban, Origin: tocsin.ByOperator,
+		Jail: operatorJail, ID: tocsin.PrefixString(p), Prefix: p, Action: tocsin.Ban, Origin: tocsin.ByOperator,
 		By: r.By, Reason: cmp.Or(r.Reason, "banned by hand"), At: now,
-	}
-	if p.IsSingleIP() {
-		d.ID = p.Addr().String()
 	}
 	if r.Seconds > 0 {
 		d.Until = now.Add(time.Duration(r.Seconds * float64(time.Second)))
@@ -159,7 +156,7 @@ func (g *Guard) banNow(p netip.Prefix, r api.BanRequest) (api.Change, error) {
 		c.jail.Banned(&d)
 	}
 	if err := g.decide(d); err != nil {
-		return api.Change{}, api.Errorf(api.ExitFailed, "see tocsin doctor", fmt.Sprintf("%s is decided and will be banned, but the firewall refused it just now: %v", p, err))
+		return api.Change{}, api.Errorf(api.ExitFailed, "see tocsin doctor", fmt.Sprintf("%s is decided and will be banned, but the firewall refused it just now: %v", d.ID, err))
 	}
 	return change(fmt.Sprintf("%s is %s on %s %s", d.ID, g.word("banned", "noted as banned"), portsText(d.Ports), untilText(&d)),
 		"tocsin unban "+d.ID, d.ID), nil
@@ -212,9 +209,9 @@ func (g *Guard) unbanNow(p netip.Prefix, r api.UnbanRequest) (api.Change, error)
 	case r.All:
 		return change("nobody was banned", ""), nil
 	case forgotten > 0:
-		return change(fmt.Sprintf("%s was not banned; its %s forgotten", r.Prefix, plural(forgotten, "failure is", "failures are")), ""), nil
+		return change(fmt.Sprintf("%s was not banned; its %s forgotten", tocsin.PrefixString(p), plural(forgotten, "failure is", "failures are")), ""), nil
 	}
-	return change(r.Prefix+" was not banned", ""), nil
+	return change(tocsin.PrefixString(p)+" was not banned", ""), nil
 }
 
 // forgive makes the jails forget what they counted, so that the next mistake does not ban at once.
@@ -257,9 +254,9 @@ func (g *Guard) allow(ctx context.Context, r api.AllowRequest) (api.Change, erro
 }
 
 func (g *Guard) allowNow(p netip.Prefix, r api.AllowRequest) (api.Change, error) {
-	now := time.Now()
+	now, name := time.Now(), tocsin.PrefixString(p)
 	e := store.AllowEntry{Prefix: p, By: r.By, Note: r.Note, At: now}
-	text := p.String() + " is never banned"
+	text := name + " is never banned"
 	if r.Seconds > 0 {
 		e.Until = now.Add(time.Duration(r.Seconds * float64(time.Second)))
 		text += " until " + e.Until.Format(time.DateTime)
@@ -282,25 +279,26 @@ func (g *Guard) allowNow(p netip.Prefix, r api.AllowRequest) (api.Change, error)
 		}
 	}
 	g.forgive(p, api.UnbanRequest{}, now)
-	g.log.Info("allowed", "addr", p.String(), "by", r.By)
-	return change(text, "tocsin allow --remove "+p.String(), p.String()), nil
+	g.log.Info("allowed", "addr", name, "by", r.By)
+	return change(text, "tocsin allow --remove "+name, name), nil
 }
 
 func (g *Guard) disallowNow(p netip.Prefix) (api.Change, error) {
+	name := tocsin.PrefixString(p)
 	had, err := g.store.Disallow(p)
 	if err != nil {
 		return api.Change{}, fmt.Errorf("store allow list: %w", err)
 	}
 	if !had {
 		if why, ok := g.shield.covers(p); ok {
-			return api.Change{}, refused("", "%s is never banned (%s); only what `tocsin allow` put on the list can be taken off", p, why)
+			return api.Change{}, refused("", "%s is never banned (%s); only what `tocsin allow` put on the list can be taken off", name, why)
 		}
-		return change(p.String()+" was not on the allow list", ""), nil
+		return change(name+" was not on the allow list", ""), nil
 	}
 	g.shield.unset(p)
 	g.reshield()
-	g.log.Info("no longer allowed", "addr", p.String())
-	return change(p.String()+" is off the allow list", "tocsin allow "+p.String(), p.String()), nil
+	g.log.Info("no longer allowed", "addr", name)
+	return change(name+" is off the allow list", "tocsin allow "+name, name), nil
 }
 
 // exitMoved looks at the emergency exit at once instead of at the next tick.

@@ -106,6 +106,7 @@ func (g *Guard) takeFailure(e event) {
 		g.count(c, f)
 	}
 	for _, d := range c.jail.Failure(nil, f) {
+		g.shield.narrow(&d, f.Prefix)
 		g.decideByJail(c, d, e.seen)
 	}
 }

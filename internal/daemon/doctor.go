@@ -32,6 +32,9 @@ func (g *Guard) doctor(ctx context.Context) (api.Doctor, error) {
 func (g *Guard) findings(ctx context.Context) []api.Finding {
 	f := findings{}
 	g.findMode(&f)
+	if !mayDropPrivileges && os.Geteuid() == 0 {
+		f.add("TOC-PRV-001", severityWarning, "build it with CGO_ENABLED=0, as make build does", "this build cannot give up root's privileges, and keeps them")
+	}
 	g.findTrouble(&f)
 	g.findSources(ctx, &f)
 	g.findSpared(&f)

@@ -227,7 +227,8 @@ func (g *Guard) restore(s *set) error {
 		g.trouble.add("store", err)
 	}
 	if g.shield, err = newShield(g.o.Config, g.store, now); err != nil {
-		return err
+		g.log.Error("the allow list may not be whole", "err", err)
+		g.trouble.add("allow list", err)
 	}
 	for _, d := range bans {
 		g.remember(&d)
@@ -276,7 +277,7 @@ func (g *Guard) dropPrivileges() error {
 		return nil
 	}
 	if !mayDropPrivileges {
-		g.log.Warn("built with the race detector: privileges are kept")
+		g.log.Warn("built with cgo: all of root's privileges are kept; build with CGO_ENABLED=0")
 		return nil
 	}
 	if err := host.DropTo(unix.CAP_NET_ADMIN, unix.CAP_DAC_READ_SEARCH); err != nil {

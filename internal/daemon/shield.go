@@ -1,12 +1,14 @@
 package daemon
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/gaissmai/bart"
 
+	"tocsin"
 	"tocsin/internal/config"
 	"tocsin/internal/host"
 	"tocsin/internal/store"
@@ -27,17 +29,15 @@ type shield struct {
 	table   prefixes           // all of them
 }
 
+// newShield gathers the allow list. What is known of it is there also where the error says that something is missing.
 func newShield(c *config.Config, s *store.Store, now time.Time) (*shield, error) {
 	sh := &shield{conf: c.Guard.Allow}
-	var err error
-	if sh.entries, err = s.Allowed(now); err != nil {
-		return nil, err
-	}
-	if sh.fixed, err = host.Protect(); err != nil {
-		return nil, err
-	}
+	var err, stored error
+	sh.entries, stored = s.Allowed(now)
+	// A part that cannot be found out leaves the rest.
+	sh.fixed, err = host.Protect()
 	sh.index()
-	return sh, nil
+	return sh, errors.Join(stored, err)
 }
 
 func (s *shield) index() {
@@ -64,6 +64,14 @@ func (s *shield) prefixes() []netip.Prefix {
 
 // covers says whether a prefix lies wholly inside an allowed one, and why that is allowed.
 func (s *shield) covers(p netip.Prefix) (why string, ok bool) { return s.table.t.LookupPrefix(p) }
+
+// narrow makes a ban of many addresses one of the address that failed, where the many hold somebody of the allow list:
+// neighbours in the machine's own network must not be banned for one of them.
+func (s *shield) narrow(d *tocsin.Decision, failed netip.Prefix) {
+	if !d.Prefix.IsSingleIP() && s.table.overlaps(d.Prefix) {
+		d.Prefix, d.ID = failed, failed.Addr().String()
+	}
+}
 
 // set puts an entry on the allow list, in place of one for the same prefix.
 func (s *shield) set(e store.AllowEntry) {
@@ -109,17 +117,14 @@ func (g *Guard) reshield() {
 // refreshShield looks again at what this machine is: its addresses, gateways and resolvers change.
 func (g *Guard) refreshShield() error {
 	fixed, err := host.Protect()
-	if err != nil {
-		return err
-	}
 	if slices.Equal(fixed, g.shield.fixed) {
-		return nil
+		return err
 	}
 	g.log.Info("addresses of this machine changed", "n", len(fixed))
 	g.shield.fixed = fixed
 	g.shield.index()
 	g.reshield()
-	return nil
+	return err
 }
 
 func (p *prefixes) overlaps(pfx netip.Prefix) bool { return p.t.OverlapsPrefix(pfx) }

@@ -84,7 +84,7 @@ func (j *Jail) ban(dst []tocsin.Decision, f *tocsin.Failure, k key, e uint32, w 
 	d := j.decision(on, at)
 	d.ID, d.Prefix = f.ID, prefix
 	if prefix.IsValid() {
-		d.ID = prefix.String()
+		d.ID = tocsin.PrefixString(prefix)
 	}
 	d.Failures = w.n
 	d.Evidence = j.evidence(w)

@@ -103,7 +103,7 @@ func TestDecision(t *testing.T) {
 		t.Fatalf("got %d decisions, want 1", len(ds))
 	}
 	d := ds[0]
-	if d.Jail != "sshd" || d.ID != "192.0.2.1/32" || d.Prefix.String() != "192.0.2.1/32" || d.Verdict != tocsin.Reject ||
+	if d.Jail != "sshd" || d.ID != "192.0.2.1" || d.Prefix.String() != "192.0.2.1/32" || d.Verdict != tocsin.Reject ||
 		tocsin.PortsString(d.Ports) != "22,2200" || d.Action != tocsin.Ban || d.Origin != tocsin.ByJail || d.Failures != 3 {
 		t.Errorf("got %+v", d)
 	}
@@ -132,12 +132,12 @@ func TestWhoIsCounted(t *testing.T) {
 		prefix int
 		want   string // prefix and id of the ban
 	}{
-		{"IPv4", "192.0.2.1 192.0.2.1 192.0.2.1", 0, "192.0.2.1/32 192.0.2.1/32"},
+		{"IPv4", "192.0.2.1 192.0.2.1 192.0.2.1", 0, "192.0.2.1/32 192.0.2.1"},
 		{"IPv4 neighbours", "192.0.2.1 192.0.2.2 192.0.2.3", 0, ""},
-		{"IPv4 in IPv6", "192.0.2.1 ::ffff:192.0.2.1 192.0.2.1", 0, "192.0.2.1/32 192.0.2.1/32"},
+		{"IPv4 in IPv6", "192.0.2.1 ::ffff:192.0.2.1 192.0.2.1", 0, "192.0.2.1/32 192.0.2.1"},
 		{"one /64", "2001:db8::1 2001:db8::2 2001:db8::ffff:0:0:3", 0, "2001:db8::/64 2001:db8::/64"},
 		{"two /64", "2001:db8::1 2001:db8:0:1::2 2001:db8::3", 0, ""},
-		{"by address", "2001:db8::1 2001:db8::1 2001:db8::1", 128, "2001:db8::1/128 2001:db8::1/128"},
+		{"by address", "2001:db8::1 2001:db8::1 2001:db8::1", 128, "2001:db8::1/128 2001:db8::1"},
 		{"by /48", "2001:db8:0:1::1 2001:db8:0:2::1 2001:db8:0:3::1", 48, "2001:db8::/48 2001:db8::/48"},
 		{"no address", "mallory mallory mallory", 0, "invalid Prefix mallory"},
 		{"no address, different", "mallory eve mallory", 0, ""},

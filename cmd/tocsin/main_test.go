@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"tocsin": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			// A socket's name may have 107 bytes; a test's folder is longer.
+			dir, err := os.MkdirTemp("", "tocsin")
+			if err != nil {
+				return err
+			}
+			e.Defer(func() { os.RemoveAll(dir) })
+			e.Setenv("S", dir)
+			e.Setenv("TZ", "UTC")
+			conf := fmt.Sprintf(guardConfig, dir, dir, e.WorkDir)
+			return os.WriteFile(filepath.Join(e.WorkDir, "guard.toml"), []byte(conf), 0o600)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": waitUntil, "append": appendTo},
+	})
+}
+
+// guardConfig is for scripts that run a guard: it reads auth.log of the script's folder and touches no firewall.
+const guardConfig = `state = "%s"
+socket = "%s/guard.sock"
+[guard]
+observe = true
+[[jail]]
+name = "sshd"
+filter = "sshd"
+sources = ["file:%s/auth.log"]
+ports = [22, 2200]
+`
+
+// waitUntil runs a program again and again until its output matches: until REGEXP PROGRAM [ARGUMENT...].
+func waitUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until regexp program [argument...]")
+	}
+	want, err := regexp.Compile(args[0])
+	ts.Check(err)
+	var out string
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		_ = ts.Exec(args[1], args[2:]...) // it may fail at first; what counts is what it says in the end
+		if out = ts.ReadFile("stdout"); want.MatchString(out) {
+			return
+		}
+	}
+	ts.Fatalf("no match for %q in the last output:\n%s", args[0], out)
+}
+
+// appendTo adds failed logins to a log, dated now: append FILE ADDRESS COUNT [USER].
+func appendTo(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: append file address count [user]")
+	}
+	n, err := strconv.Atoi(args[2])
+	ts.Check(err)
+	user := append(args, "root")[3]
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	ts.Check(err)
+	defer f.Close()
+	for i := range n {
+		_, err := fmt.Fprintf(f, "%s web1 sshd[%d]: Failed password for %s from %s port %d ssh2\n", time.Now().UTC().Format(time.RFC3339), 1000+i, user, args[1], 4000+i)
+		ts.Check(err)
+	}
+}
+
+// exits runs a program and asserts its exit code: exits CODE PROGRAM [ARGUMENT...]. Its output is kept for stdout and
+// stderr.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits code program [argument...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	if err != nil {
+		ts.Fatalf("exits %s: no exit code", args[0])
+	}
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		got = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
