@@ -369,6 +369,34 @@ func TestDamagedWhileOpen(t *testing.T) {
 	}
 }
 
+// A large file is used at once and checked beside.
+func TestDamagedLargeFile(t *testing.T) {
+	s := fresh(t)
+	for n := range 300 {
+		put(t, s, ban(n, 20))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(content[len(content)/2&^4095:], noise(40<<10))
+	if err := os.WriteFile(s.path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, s.path, Options{small: 1})
+	for deadline := time.Now().Add(20 * time.Second); s.MovedAside() == ""; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody noticed")
+		}
+	}
+	if err := s.Flush(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
 // damageOpen writes noise over the evidence in the file and makes every connection forget what it holds of it.
 func damageOpen(t *testing.T, s *Store) {
 	t.Helper()

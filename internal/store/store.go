@@ -36,7 +36,11 @@ type Options struct {
 	Queue       int           // decisions that may wait for a slow disk, default 10,000, about 2 KiB each; as many logins and counts wait beside them
 	Delay       time.Duration // how long logins, counts and marks wait for company, default 1 s
 	CloseWithin time.Duration // how long Close waits for a slow disk, default 4 s
+
+	small int64 // up to this size a file is checked before it is used; tests change it
 }
+
+const smallFile = 128 << 20
 
 // Store is one open file. Its methods may be called by several goroutines at once.
 type Store struct {
@@ -56,7 +60,11 @@ type Store struct {
 	giveUp  chan struct{}        // closed when Close has waited long enough
 	done    chan struct{}        // closed when the writer has ended
 	damaged atomic.Pointer[file] // a reader found this file at fault
-	rescued rescued              // the writer's
+
+	checking  sync.WaitGroup // of a large file
+	stopCheck context.CancelFunc
+
+	rescued rescued // the writer's
 }
 
 // rescued is what could be read of a damaged file.
@@ -96,6 +104,9 @@ func Open(path string, o Options) (*Store, error) {
 	if o.CloseWithin <= 0 {
 		o.CloseWithin = 4 * time.Second
 	}
+	if o.small == 0 {
+		o.small = smallFile
+	}
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, err)
@@ -106,7 +117,7 @@ func Open(path string, o Options) (*Store, error) {
 		wake: make(chan struct{}, 1), later: make(chan struct{}, 1),
 		giveUp: make(chan struct{}), done: make(chan struct{}),
 	}
-	f, err := openFile(context.Background(), path)
+	f, err := openFile(context.Background(), path, o.small)
 	if unusable(err) {
 		if err = s.retire(nil, err); err == nil {
 			f, err = s.begin(context.Background())
@@ -117,7 +128,20 @@ func Open(path string, o Options) (*Store, error) {
 	}
 	s.file.Store(f)
 	go s.write(context.Background(), f)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopCheck = cancel
+	if !f.isSmall() {
+		s.checking.Go(func() { s.examine(ctx, f) })
+	}
 	return s, nil
+}
+
+// examine checks a file that is in use already.
+func (s *Store) examine(ctx context.Context, f *file) {
+	if err := f.check(ctx); unusable(err) {
+		s.damaged.Store(f)
+		poke(s.wake)
+	}
 }
 
 // Close writes what is queued and closes the file. If the disk does not take it within Options.CloseWithin, Close
@@ -130,11 +154,13 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
+	s.stopCheck()
 	poke(s.wake)
 	timer := time.NewTimer(s.o.CloseWithin)
 	defer timer.Stop()
 	select {
 	case <-s.done:
+		s.checking.Wait()
 		return s.file.Load().close()
 	case <-timer.C:
 	}
@@ -181,7 +207,7 @@ func (s *Store) retire(old *file, cause error) error {
 
 // begin opens the file anew and writes into it what retire rescued.
 func (s *Store) begin(ctx context.Context) (*file, error) {
-	f, err := openFile(ctx, s.path)
+	f, err := openFile(ctx, s.path, s.o.small)
 	if err != nil {
 		return nil, err
 	}
