@@ -2,6 +2,7 @@ package filter
 
 import (
 	"bufio"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,9 +14,48 @@ import (
 	"tocsin"
 )
 
-// generateAuth writes an auth.log of n lines, and says for each address in it whether 5 failures within 10 minutes are
-// to be found.
-func generateAuth(t *testing.T, gen string, n int) (log string, truth map[string]bool) {
+// TestGeneratedAttack runs the generator named by TOCSIN_GENAUTH and compares who would be banned, after 5 failures
+// within 10 minutes, with what it knows. Everybody with 5 lines "Failed ..." must be, and nobody but an attacker may be:
+// some have fewer such lines and more connections that they closed before a password was refused, as an attempt with a
+// key looks at LogLevel INFO.
+func TestGeneratedAttack(t *testing.T) {
+	gen := os.Getenv("TOCSIN_GENAUTH")
+	if gen == "" {
+		t.Skip("TOCSIN_GENAUTH is not set: no generator of an auth.log with its truth")
+	}
+	log, truth := generateAuth(t, gen, 200_000)
+	times := countFailures(t, log)
+	must, more := 0, 0
+	for addr, p := range truth {
+		got := banned(times[addr])
+		switch {
+		case p.max600 >= 5:
+			must++
+			if !got {
+				t.Errorf("%s (%s): not banned with %d failed passwords in 10 minutes", addr, p.role, p.max600)
+			}
+		case got && p.role != "attacker":
+			t.Errorf("%s (%s) is banned", addr, p.role)
+		case got:
+			more++
+		}
+	}
+	for addr := range times {
+		if _, ok := truth[addr]; !ok {
+			t.Errorf("%s is blamed, and was never there", addr)
+		}
+	}
+	t.Logf("%d offenders banned, and %d attackers for connections closed before a password was refused", must, more)
+}
+
+// peer is what the generator knows of an address.
+type peer struct {
+	role   string // attacker, legit, typo, monitor, decoy
+	max600 int    // the most lines "Failed ..." within 10 minutes
+}
+
+// generateAuth writes an auth.log of n lines, and says what is known of each address in it.
+func generateAuth(t *testing.T, gen string, n int) (log string, truth map[netip.Addr]peer) {
 	t.Helper()
 	dir := t.TempDir()
 	log = filepath.Join(dir, "auth.log")
@@ -28,7 +68,7 @@ func generateAuth(t *testing.T, gen string, n int) (log string, truth map[string
 	if err != nil {
 		t.Fatal(err)
 	}
-	truth = map[string]bool{}
+	truth = map[netip.Addr]peer{}
 	for l := range strings.Lines(string(text)) {
 		col := strings.Split(strings.TrimSpace(l), "\t") // addr family role .. max600 first last
 		if col[0] == "addr" {
@@ -38,13 +78,13 @@ func generateAuth(t *testing.T, gen string, n int) (log string, truth map[string
 		if err != nil {
 			t.Fatalf("truth %q: %v", l, err)
 		}
-		truth[col[0]] = col[2] == "attacker" && max600 >= 5
+		truth[netip.MustParseAddr(col[0])] = peer{role: col[2], max600: max600}
 	}
 	return log, truth
 }
 
 // countFailures is when each address failed, by the shipped filter sshd.
-func countFailures(t *testing.T, log string) map[string][]time.Time {
+func countFailures(t *testing.T, log string) map[netip.Addr][]time.Time {
 	t.Helper()
 	file, err := os.Open(log)
 	if err != nil {
@@ -52,10 +92,11 @@ func countFailures(t *testing.T, log string) map[string][]time.Time {
 	}
 	defer file.Close()
 	f := sampleFilter(t, "sshd")
-	times := map[string][]time.Time{}
+	times := map[netip.Addr][]time.Time{}
 	for sc := bufio.NewScanner(file); sc.Scan(); {
 		if r := f.Line(&tocsin.Record{Text: sc.Bytes()}); r.Kind == Failed {
-			times[r.Failure.ID] = append(times[r.Failure.ID], r.Failure.At)
+			addr := r.Failure.Prefix.Addr()
+			times[addr] = append(times[addr], r.Failure.At)
 		}
 	}
 	return times

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -353,30 +352,4 @@ func replaceWord(line []byte, user, name string) []byte {
 		}
 		at = i + len(user)
 	}
-}
-
-// TestGeneratedAttack runs the generator named by TOCSIN_GENAUTH and compares who would be banned with what it knows.
-func TestGeneratedAttack(t *testing.T) {
-	gen := os.Getenv("TOCSIN_GENAUTH")
-	if gen == "" {
-		t.Skip("TOCSIN_GENAUTH is not set: no generator of an auth.log with its truth")
-	}
-	log, truth := generateAuth(t, gen, 200_000)
-	times := countFailures(t, log)
-	var wrong []string
-	for addr, want := range truth {
-		if got := banned(times[addr]); got != want {
-			wrong = append(wrong, fmt.Sprintf("%s: banned %t, want %t (%d failures)", addr, got, want, len(times[addr])))
-		}
-	}
-	for addr := range times {
-		if _, ok := truth[addr]; !ok {
-			wrong = append(wrong, addr+": not in the generator's truth")
-		}
-	}
-	slices.Sort(wrong)
-	for _, w := range wrong[:min(len(wrong), 20)] {
-		t.Error(w)
-	}
-	t.Logf("%d addresses with failures, %d differ", len(times), len(wrong))
 }
