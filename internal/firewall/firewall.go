@@ -24,6 +24,7 @@
 //	chain banned_drop    asked only by packets of the banned
 //	    ip saddr @allow_v4 return
 //	    ip6 saddr @allow_v6 return
+//	    icmpv6 type 135, 136 return                           neighbour discovery
 //	    fib daddr type != local return
 //	    counter drop
 //

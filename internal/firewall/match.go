@@ -81,6 +81,14 @@ var toOthers = []expr.Any{
 	&expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: native(unix.RTN_LOCAL)},
 }
 
+// neighbour asks for the messages of IPv6 by which hosts on the same link find each other. No connection tells that they
+// are answers, and without them we could not speak to a banned neighbour ourselves. They cannot come from farther away.
+var neighbour = match(proto(unix.IPPROTO_ICMPV6),
+	&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
+	&expr.Cmp{Op: expr.CmpOpGte, Register: reg, Data: []byte{135}}, // neighbour solicitation
+	&expr.Cmp{Op: expr.CmpOpLte, Register: reg, Data: []byte{136}}, // neighbour advertisement
+)
+
 // ctOriginal asks for packets of the side that opened the connection.
 var ctOriginal = []expr.Any{
 	&expr.Ct{Key: expr.CtKeyDIRECTION, Register: reg},

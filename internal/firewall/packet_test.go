@@ -259,15 +259,28 @@ func TestOwnConnectionsPass(t *testing.T) {
 	l.attacker.listen(80)
 	l.victim.listen(22)
 	f := l.victim.firewall()
-	for _, d := range []tocsin.Decision{ban(attacker4), ban(attacker4, ports()), ban("10.9.0.64/27", ports())} {
-		if _, err := f.Restore([]tocsin.Decision{d}, nil, time.Now()); err != nil {
+	tests := []struct {
+		us, them string
+		ban      tocsin.Decision
+	}{
+		{victim4, attacker4, ban(attacker4)},
+		{victim4, attacker4, ban(attacker4, ports())},
+		{victim4, attacker4, ban("10.9.0.64/27", ports())},
+		{victim6, attacker6, ban(attacker6)},
+		{victim6, attacker6, ban(attacker6, ports())},
+		{victim6, attacker6, ban("2001:db8:9::/64", ports())},
+	}
+	for _, tt := range tests {
+		must(t, f.Clear())
+		if _, err := f.Restore([]tocsin.Decision{tt.ban}, nil, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		if got := l.victim.try(victim4, attacker4, 80); got != "passes" {
-			t.Errorf("our connection to banned %s, ports %s: %s, want passes", d.Prefix, tocsin.PortsString(d.Ports), got)
+		l.victim.run("ip", "neigh", "flush", "all") // the banned neighbour has to be found first
+		if got := l.victim.try(tt.us, tt.them, 80); got != "passes" {
+			t.Errorf("our connection to banned %s, ports %s: %s, want passes", tt.ban.Prefix, tocsin.PortsString(tt.ban.Ports), got)
 		}
-		if got := l.attacker.try(attacker4, victim4, 22); got != "dropped" {
-			t.Errorf("connection from banned %s, ports %s: %s, want dropped", d.Prefix, tocsin.PortsString(d.Ports), got)
+		if got := l.attacker.try(tt.them, tt.us, 22); got != "dropped" {
+			t.Errorf("connection from banned %s, ports %s: %s, want dropped", tt.ban.Prefix, tocsin.PortsString(tt.ban.Ports), got)
 		}
 	}
 }

@@ -69,6 +69,7 @@ func (r ruleset) verdictChain(name string, v tocsin.Verdict) {
 	r.chain(name, "")
 	r.rule(name, "the allow list stands before every ban", match(fromAddr(v4, allowV4), verdict(expr.VerdictReturn))...)
 	r.rule(name, "", match(fromAddr(v6, allowV6), verdict(expr.VerdictReturn))...)
+	r.rule(name, "how our own connections find a neighbour", match(neighbour, verdict(expr.VerdictReturn))...)
 	if !r.routed {
 		r.rule(name, "not for this host", match(toOthers, verdict(expr.VerdictReturn))...)
 	}

@@ -72,9 +72,9 @@ func TestWatchRepairsInTime(t *testing.T) {
 	f := h.firewall(addresses(10_000)...)
 	watch(t, f, yes)
 	for _, command := range []string{"flush ruleset", "flush set inet tocsin ports_22_v4"} {
+		repairs := f.Stats().Repairs
 		h.run("nft", command)
 		begin := time.Now()
-		repairs := f.Stats().Repairs
 		took := eventually(t, 10*time.Second, "the repair", func() bool { return f.Stats().Repairs > repairs })
 		if took > time.Second {
 			t.Errorf("repaired %v after %s, want within a second", took, command)
