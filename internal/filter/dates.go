@@ -72,8 +72,8 @@ func NewDates(loc *time.Location, now func() time.Time) *Dates {
 }
 
 // Find returns the time that line claims and the bytes line[start:end] that tell it. The time is in UTC and keeps
-// fractions of a second. ok is false if line holds no date, or one that the calendar does not know (30 February).
-// Find does not allocate.
+// fractions of a second. ok is false if line holds no date; start and end are then 0, or say where one stands that fits
+// the filter's datepattern but is in no calendar. Find does not allocate.
 func (d *Dates) Find(line []byte) (t time.Time, start, end int, ok bool) {
 	if d.head.n > 0 {
 		if t, end, ok = d.again(line); ok {
@@ -83,7 +83,13 @@ func (d *Dates) Find(line []byte) (t time.Time, start, end int, ok bool) {
 	for k := range d.patterns {
 		i := d.nth(k)
 		at, from, to, found := d.find(&d.patterns[i], line)
-		if !found || ok && from >= start {
+		if !found {
+			if !ok && to > from {
+				start, end = from, to
+			}
+			continue
+		}
+		if ok && from >= start {
 			continue
 		}
 		t, start, end, ok = at, from, to, true

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// find looks for the date of a line.
+// find looks for the date of a line. Where the text of a date tells no time, start and end are set and ok is false.
 func (e *dateExpr) find(d *Dates, line []byte) (t time.Time, start, end int, ok bool) {
 	rule := e.matcher.Search(line)
 	if rule < 0 {
@@ -18,13 +18,13 @@ func (e *dateExpr) find(d *Dates, line []byte) (t time.Time, start, end int, ok 
 	for _, f := range e.fields[rule] {
 		from, to := e.matcher.Group(f.group)
 		if to > from && !c.tell(f.code, line[from:to]) {
-			return t, 0, 0, false
+			return t, start, end, false
 		}
 	}
 	c.settle(d)
 	sec, ok := d.unix(&c)
 	if !ok {
-		return t, 0, 0, false
+		return t, start, end, false
 	}
 	return time.Unix(sec, int64(c.nsec)).UTC(), start, end, true
 }

@@ -212,17 +212,17 @@ func (f *Filter) date(r *tocsin.Record) (at time.Time, from, to int) {
 		return r.At, 0, 0
 	}
 	if !f.noDate {
-		at, from, to, ok := f.dates.Find(r.Text)
-		if ok {
+		var ok bool
+		if at, from, to, ok = f.dates.Find(r.Text); ok {
 			f.last = at
 			return at, from, to
 		}
 		f.stats.Undated++
 	}
-	if f.last.IsZero() || f.noDate {
-		return f.now(), 0, 0
+	if f.last.IsZero() {
+		return f.now(), from, to
 	}
-	return f.last, 0, 0
+	return f.last, from, to
 }
 
 // cut is text without its date. What stands before the date and what stands behind it are joined, as in fail2ban.
