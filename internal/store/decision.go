@@ -120,10 +120,8 @@ func (s *Store) Decided(jail, id string, trigger tocsin.Line) (bool, error) {
 	if trigger.Pos == (tocsin.Position{}) {
 		return false, nil
 	}
-	for _, d := range s.queued() {
-		if d.Jail == jail && d.ID == id && d.Action == tocsin.Ban && d.Trigger.Source == trigger.Source && d.Trigger.Pos == trigger.Pos {
-			return true, nil
-		}
+	if s.isQueued(&tocsin.Decision{Jail: jail, ID: id, Action: tocsin.Ban, Trigger: trigger}) {
+		return true, nil
 	}
 	found := false
 	err := s.read("look for a decision", func(f *file) error {

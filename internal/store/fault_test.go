@@ -369,6 +369,31 @@ func TestDamagedWhileOpen(t *testing.T) {
 	}
 }
 
+// A file that somebody removes under the store is written anew, with the bans in force and the allow list.
+func TestRemovedWhileOpen(t *testing.T) {
+	s := fresh(t)
+	d := ban(1, 1)
+	d.Until = time.Time{}
+	put(t, s, d)
+	if err := s.Allow(AllowEntry{Prefix: netip.MustParsePrefix("192.0.2.0/24"), At: t0}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(s.path); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, ban(2, 1))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, s.path, Options{})
+	if got := ids(bans(t, s, Query{}), func(b Ban) string { return b.ID }); got != "10.0.0.2/32 10.0.0.1/32" {
+		t.Errorf("bans %q, want both", got)
+	}
+	if got, err := s.Allowed(t0); len(got) != 1 || err != nil {
+		t.Errorf("allowed %v, %v, want one", got, err)
+	}
+}
+
 // A large file is used at once and checked beside.
 func TestDamagedLargeFile(t *testing.T) {
 	s := fresh(t)
@@ -431,5 +456,28 @@ func TestSecondProcess(t *testing.T) {
 	}
 	if s.MovedAside() != "" {
 		t.Error("moved aside for it")
+	}
+}
+
+func TestParsePrefix(t *testing.T) {
+	for _, tt := range []struct {
+		stored string
+		want   string
+	}{
+		{"", "invalid Prefix"},
+		{"\xc0\x00\x02\x00\x18", "192.0.2.0/24"},
+		{"\xc0\x00\x02\x00\x20", "192.0.2.0/32"},
+		{"\xc0\x00\x02\x00\x21", "not a stored prefix"},
+		{"\x18", "not a stored prefix"},
+		{"\xc0\x00\x02\x18", "not a stored prefix"},
+	} {
+		p, err := parsePrefix([]byte(tt.stored))
+		got := p.String()
+		if err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%x is %q, want %q", tt.stored, got, tt.want)
+		}
 	}
 }

@@ -27,6 +27,7 @@ type file struct {
 	conn   *sql.Conn // the only connection of writer
 	reader *sql.DB
 	stmt   statements
+	self   os.FileInfo // which file it was when it was opened
 }
 
 // readers is how many reads run at once.
@@ -71,6 +72,9 @@ func (f *file) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := f.checkSize(); err != nil {
+		return err
+	}
+	if f.self, err = os.Stat(f.path); err != nil {
 		return err
 	}
 	if f.isSmall() {
@@ -122,6 +126,8 @@ type damage string
 
 func (d damage) Error() string { return "damaged: " + string(d) }
 
+var errGone = errors.New("removed or replaced by somebody else")
+
 // private makes path a file that only its owner may read. SQLite gives its other files the mode of the first.
 func private(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -154,6 +160,12 @@ func (f *file) close() error {
 		errs = append(errs, f.writer.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// isGone says whether somebody removed or replaced the file. SQLite would go on writing to what has no name any more.
+func (f *file) isGone() bool {
+	now, err := os.Stat(f.path)
+	return errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(now, f.self)
 }
 
 // transaction runs do between BEGIN and COMMIT; the work is durable if it returns nil and undone otherwise.

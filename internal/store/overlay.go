@@ -54,6 +54,22 @@ func (q *Query) matches(d *tocsin.Decision) bool {
 		(!q.Active || d.InForce(q.Now))
 }
 
+// isQueued says whether d, by what makes it one row, is not on the disk yet.
+func (s *Store) isQueued(d *tocsin.Decision) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range []*batch{&s.flight, &s.waiting} {
+		for _, r := range b.requests {
+			for i := range r.decisions {
+				if same(&r.decisions[i], d) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // same says whether two decisions are one row.
 func same(a, b *tocsin.Decision) bool {
 	return a.Jail == b.Jail && a.ID == b.ID && a.Action == b.Action && a.Trigger.Source == b.Trigger.Source &&

@@ -185,7 +185,7 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
-// retire closes a file that is at fault and moves it aside. What it still tells of the bans in force and the allow list is
+// retire closes a file that is at fault and moves it aside, unless somebody else has done so already. What it still tells of the bans in force and the allow list is
 // kept in s.rescued for begin. old is nil if the file could not even be opened.
 func (s *Store) retire(old *file, cause error) error {
 	now := time.Now()
@@ -193,6 +193,10 @@ func (s *Store) retire(old *file, cause error) error {
 		s.rescued.bans, _ = old.active(now) // as much as could be read
 		s.rescued.allowed, _ = old.allowed(now)
 		old.close()
+	}
+	if errors.Is(cause, errGone) {
+		s.o.Log.Error("store removed, beginning anew", "file", s.path, "n", len(s.rescued.bans))
+		return nil
 	}
 	to, err := moveAside(s.path, now)
 	if err != nil {

@@ -56,14 +56,19 @@ func (s *Store) linger() {
 // commit writes what is in flight, again and again until it succeeds or the store gives up. It returns the file that is
 // in use then, which is another if the first was damaged, and nil if it gave up.
 func (s *Store) commit(ctx context.Context, f *file) *file {
-	pause := firstPause
-	for {
+	pause, began := firstPause, time.Now()
+	for tries := 1; ; tries++ {
 		err := s.attempt(ctx, &f)
 		s.result(err)
-		if err == nil {
+		switch {
+		case err == nil && tries > 1:
+			s.o.Log.Info("store written again", "n", tries, "dur", time.Since(began))
 			return f
+		case err == nil:
+			return f
+		case tries == 1: // the others are counted
+			s.o.Log.Warn("store not written, trying again", "err", err)
 		}
-		s.o.Log.Warn("store not written, trying again", "err", err, "dur", pause)
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
@@ -90,6 +95,9 @@ func (s *Store) attempt(ctx context.Context, f **file) error {
 		}
 		*f = fresh
 	}
+	if (*f).isGone() {
+		return s.abandon(f, errGone)
+	}
 	err := (*f).transaction(ctx, func() error { return s.flight.write(ctx, *f) })
 	switch {
 	case err == nil:
@@ -103,7 +111,7 @@ func (s *Store) attempt(ctx context.Context, f **file) error {
 	return s.singly(ctx, *f)
 }
 
-// abandon moves a damaged file aside; the next attempt begins a new one.
+// abandon gives up a file that is damaged or gone; the next attempt opens it anew.
 func (s *Store) abandon(f **file, cause error) error {
 	if err := s.retire(*f, cause); err != nil {
 		return err
