@@ -185,6 +185,38 @@ func TestSamples(t *testing.T) {
 	}
 }
 
+// TestSamplesByJournal reads the samples of syslog as a journal hands them over: without a date, host first.
+func TestSamplesByJournal(t *testing.T) {
+	for _, file := range readSamples(t) {
+		def, err := Load(file.filter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(def.Journalmatch) == 0 {
+			continue // its daemon writes files only
+		}
+		dates := NewDates(time.UTC, func() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) })
+		n := 0
+		for _, sec := range file.sections {
+			f := sampleFilter(t, sec.spec)
+			for _, s := range sec.samples {
+				at, from, to, ok := dates.Find([]byte(s.line))
+				if !ok || from != 0 || !strings.HasPrefix(s.line[to:], " ") || strings.HasPrefix(s.line[to:], " [") {
+					continue // a log of the daemon's own, without host and pid
+				}
+				n++
+				r := f.Line(&tocsin.Record{Source: "journal:test", At: at, Text: []byte(s.line[to+1:])})
+				if got := tell(r, s.keys); got != s.verdict() {
+					t.Errorf("%s: %q:\n got %s\nwant %s", s.place, s.line[to+1:], got, s.verdict())
+				}
+			}
+		}
+		if n == 0 {
+			t.Errorf("filter %s has a journalmatch and no sample in the form of syslog", file.filter)
+		}
+	}
+}
+
 // verdict writes what a sample asks for as tell writes what a filter said.
 func (s *sample) verdict() string { return write(s.want, s.id, s.keys) }
 
