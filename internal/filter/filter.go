@@ -310,7 +310,12 @@ func (f *Filter) judge(rule int, line tocsin.Line, earlier []tocsin.Line) Result
 	case f.values[slotNoFail] != "":
 		return f.helper(rule)
 	}
-	return f.failed(rule, f.values, line, earlier)
+	who := identify(f.values)
+	if who.id == "" {
+		f.stats.Nameless++
+		return f.helper(rule)
+	}
+	return f.failed(rule, who, f.values, line, earlier)
 }
 
 // inSession judges a line that belongs to a session. fail2ban's rules for it, with the session's own time and bounds:
@@ -358,9 +363,12 @@ func (f *Filter) inSession(rule int, key string, line tocsin.Line, earlier []toc
 			s.helpers = keep(s.helpers, line)
 		}
 		return f.helper(rule)
-	case identify(s.values).id != "":
+	}
+	who := identify(s.values)
+	switch {
+	case who.id != "":
 		s.counted = true
-		return f.failed(rule, s.values, line, append(s.deliver(), earlier...))
+		return f.failed(rule, who, s.values, line, append(s.deliver(), earlier...))
 	case forget:
 		f.stats.Nameless++
 	default:
@@ -374,13 +382,8 @@ func (f *Filter) helper(rule int) Result {
 	return Result{Kind: Helper, Rule: rule}
 }
 
-// failed answers with a failure of whom values name.
-func (f *Filter) failed(rule int, values []string, line tocsin.Line, context []tocsin.Line) Result {
-	who := identify(values)
-	if who.id == "" {
-		f.stats.Nameless++
-		return Result{Kind: Helper, Rule: rule}
-	}
+// failed answers with a failure of who, of whom values tell more.
+func (f *Filter) failed(rule int, who identity, values []string, line tocsin.Line, context []tocsin.Line) Result {
 	f.failure = tocsin.Failure{Filter: f.name, ID: who.id, Prefix: who.prefix, User: values[slotUser], At: line.At, Line: line,
 		Context: context, Fields: f.fields(values, who)}
 	if who.bad {

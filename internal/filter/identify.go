@@ -74,6 +74,9 @@ func parseAddr(text, bits string) identity {
 
 // canonical is the text of addr: the text that was found, if that is the way addr is written.
 func canonical(text string, addr netip.Addr) string {
+	if strings.IndexByte(text, ':') < 0 {
+		return text // netip takes an IPv4 address in one way only
+	}
 	var buf [48]byte
 	if b := addr.AppendTo(buf[:0]); string(b) != text {
 		return string(b)
