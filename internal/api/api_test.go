@@ -132,7 +132,7 @@ func TestOnlyRootMayChange(t *testing.T) {
 	self := filepath.Join(filepath.Dir(path), "client")
 	copyFile(t, os.Args[0], self)
 	cmd := exec.Command(self)
-	cmd.Env = []string{childSocket + "=" + path}
+	cmd.Env = []string{childSocket + "=" + path, "GOCOVERDIR=" + filepath.Dir(path)}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -57,8 +57,9 @@ type Source struct {
 	Name     string     `json:"name"`
 	Lines    uint64     `json:"lines"`
 	Bytes    uint64     `json:"bytes"`
-	Cut      uint64     `json:"cut"`     // lines that were too long
-	Dropped  uint64     `json:"dropped"` // lines that a socket could not hand on in time
+	Cut      uint64     `json:"cut"`       // lines that were too long
+	Dropped  uint64     `json:"dropped"`   // lines that a socket could not hand on in time
+	CaughtUp bool       `json:"caught_up"` // what was there at the start has been read
 	LastLine *time.Time `json:"last_line"`
 	Error    string     `json:"error"`
 }

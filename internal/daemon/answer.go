@@ -78,7 +78,7 @@ func (c *cell) status(bansNow int) api.Jail {
 
 func (r *reader) status() api.Source {
 	st := r.src.Stats()
-	out := api.Source{Name: r.name, Lines: st.Lines, Bytes: st.Bytes, Cut: st.Cut, Dropped: st.Dropped}
+	out := api.Source{Name: r.name, Lines: st.Lines, Bytes: st.Bytes, Cut: st.Cut, Dropped: st.Dropped, CaughtUp: r.live.Load()}
 	if us := r.lastLine.Load(); us != 0 {
 		out.LastLine = api.Time(time.UnixMicro(us))
 	}

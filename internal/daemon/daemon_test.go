@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tocsin/internal/api"
 	"tocsin/internal/config"
 )
@@ -107,8 +109,8 @@ func (w *world) start() {
 			w.t.Fatalf("Run() = %v\n%s", err, w.said)
 		default:
 		}
-		_, err := w.Status(context.Background())
-		return err == nil
+		s, err := w.Status(context.Background())
+		return err == nil && len(s.Sources) > 0 && s.Sources[0].CaughtUp
 	})
 }
 
@@ -595,5 +597,119 @@ filter = "vsftpd"
 	}
 	if got, want := strings.Join(places, " "), "t.toml:3:10 t.toml:9:12 t.toml:9:29 t.toml:11:8"; got != want {
 		t.Errorf("mistakes at %s, want %s:\n%v", got, want, err)
+	}
+}
+
+// A ban of many addresses that would hold somebody of the allow list becomes one of the address that failed.
+func TestNeighboursOfTheAllowed(t *testing.T) {
+	w := newWorld(t, "")
+	conf, err := os.ReadFile(w.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf = []byte(strings.Replace(string(conf), "[guard]", "[guard]\nallow = [\"2001:db8:1:1::1\"]", 1))
+	if err := os.WriteFile(w.conf, conf, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	w.fails(5, "2001:db8:1:1::bad", "root")
+	w.fails(5, "2001:db8:1:2::bad", "root")
+	w.banned("2001:db8:1:1::bad")
+	w.banned("2001:db8:1:2::bad")
+	for addr, want := range map[string]bool{"2001:db8:1:1::2": false, "2001:db8:1:2::2": true} {
+		if got := w.why(addr).Banned; got != want {
+			t.Errorf("neighbour %s is banned: %v, want %v", addr, got, want)
+		}
+	}
+}
+
+// What the store cannot take within its time is banned all the same, and written later.
+func TestStoreOnFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to mount a small disk")
+	}
+	w := newWorld(t, "")
+	if err := unix.Mount("tmpfs", w.dir, "tmpfs", 0, "size=16m"); err != nil {
+		t.Skipf("cannot mount a small disk: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(w.dir, unix.MNT_DETACH) })
+	w.configure("")
+	w.log = filepath.Join(t.TempDir(), "auth.log") // the log lies on another disk
+	w.configure("")
+	w.write("")
+	w.start()
+	fill := filepath.Join(w.dir, "fill")
+	f, err := os.Create(fill)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for buf := make([]byte, 4096); err == nil; _, err = f.Write(buf) {
+	}
+	f.Close()
+	for i := range 200 {
+		w.fails(5, fmt.Sprintf("198.18.5.%d", i), strings.Repeat("u", 400))
+	}
+	w.banned("198.18.5.199")
+	w.until("the trouble is told", func() bool {
+		d, err := w.Doctor(context.Background())
+		return err == nil && strings.Contains(fmt.Sprint(d.Findings), "TOC-STO-001")
+	})
+	if err := os.Remove(fill); err != nil {
+		t.Fatal(err)
+	}
+	w.until("everything is written when there is room", func() bool {
+		d, err := w.Doctor(context.Background())
+		return err == nil && !strings.Contains(fmt.Sprint(d.Findings), "TOC-STO-001")
+	})
+	w.again()
+	if s, err := w.Status(context.Background()); err != nil || s.BansNow != 200 {
+		t.Errorf("%d bans after a restart (%v), want 200", s.BansNow, err)
+	}
+}
+
+// The clockwork of a running guard: what ends, ends without being asked.
+func TestEndings(t *testing.T) {
+	w := newWorld(t, "bantime = \"2s\"\n")
+	w.start()
+	ctx := context.Background()
+	w.fails(5, attacker, "root")
+	w.banned(attacker)
+	if _, err := w.Allow(ctx, api.AllowRequest{Prefix: "198.18.3.3", Seconds: 0.5}); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeOff(filepath.Join(w.dir, offFile), time.Now().Add(3*time.Second).UTC().Format(time.RFC3339)); err != nil {
+		t.Fatal(err)
+	}
+	w.until("the exit is noticed", func() bool { return strings.Contains(w.said.String(), "the firewall is not touched") })
+	w.until("the exit closes by itself", func() bool { return strings.Contains(w.said.String(), "the bans are in force again") })
+	w.until("the allowance ends", func() bool { return w.why("198.18.3.3").Allowed == nil })
+	w.until("the ban ends", func() bool { return strings.Contains(w.said.String(), "ban ended") && !w.why(attacker).Banned })
+}
+
+// A guard that is given nothing guards sshd; its sources and ports are found on the machine.
+func TestBuiltIn(t *testing.T) {
+	w := newWorld(t, "")
+	c := config.Default()
+	c.State, c.Socket = w.dir, filepath.Join(w.dir, "guard.sock")
+	s, err := build(context.Background(), c, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one := s.cells[0]; len(s.cells) != 1 || one.conf.Name != "sshd" || len(one.sources) == 0 || len(one.options.Ports) == 0 || len(one.found) == 0 {
+		t.Errorf("the built-in configuration makes %+v", s.cells)
+	}
+}
+
+func TestBridges(t *testing.T) {
+	dir := t.TempDir()
+	for _, p := range []string{"br0/bridge", "br0/brif/veth1", "br1/bridge", "br1/brif", "eth0"} {
+		if err := os.MkdirAll(filepath.Join(dir, p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var f findings
+	findBridges(&f, dir)
+	if len(f) != 1 || !strings.Contains(f[0].Text, "br0") {
+		t.Errorf("findings = %+v, want one about br0", f)
 	}
 }

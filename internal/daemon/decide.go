@@ -205,7 +205,7 @@ func (g *Guard) tell(d *tocsin.Decision) {
 	case !g.enforces || g.wasOff:
 		verb = "would ban"
 	}
-	args := []any{"addr", d.Prefix.String(), "jail", d.Jail, "origin", d.Origin.String(), "reason", tocsin.Printable(d.Reason)}
+	args := []any{"addr", d.ID, "jail", d.Jail, "origin", d.Origin.String(), "reason", tocsin.Printable(d.Reason)}
 	if d.Action == tocsin.Ban {
 		if dur, ends := d.Duration(); ends {
 			args = append(args, "for", dur.String(), "until", d.Until.Format(time.RFC3339))
@@ -226,7 +226,7 @@ func (g *Guard) tick(now time.Time) {
 	for k, b := range g.active {
 		if !b.until.IsZero() && !now.Before(b.until) {
 			delete(g.active, k)
-			g.log.Info("ban ended", "addr", b.prefix.String(), "jail", k.jail)
+			g.log.Info("ban ended", "addr", k.id, "jail", k.jail)
 		}
 	}
 	if err := g.wall.Sync(now); err != nil {

@@ -44,8 +44,8 @@ type reader struct {
 	src    reading
 	taps   []tap
 	events chan<- event
-	live   bool // the end of what was there at the start has been reached
 
+	live     atomic.Bool  // what was there at the start has been read
 	lastLine atomic.Int64 // Unix microseconds of the newest line that a filter wanted
 	stopped  atomic.Pointer[string]
 }
@@ -60,7 +60,7 @@ type tap struct {
 const forgedAfter = time.Minute
 
 func (r *reader) run(ctx context.Context) error {
-	err := r.src.Run(ctx, source.Sink{Record: r.record, Mark: r.mark, CaughtUp: func() { r.live = true }})
+	err := r.src.Run(ctx, source.Sink{Record: r.record, Mark: r.mark, CaughtUp: func() { r.live.Store(true) }})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		text := err.Error()
 		r.stopped.Store(&text)
@@ -91,7 +91,7 @@ func (r *reader) record(rec *tocsin.Record) {
 }
 
 func (r *reader) bend(at time.Time, seen bool) time.Time {
-	if r.live && !seen {
+	if !seen && r.live.Load() {
 		if now := time.Now(); now.Sub(at).Abs() > forgedAfter {
 			at = now
 		}
