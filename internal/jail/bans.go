@@ -195,8 +195,6 @@ func (j *Jail) bits(k key) uint8 {
 	return uint8(j.o.IPv6Prefix)
 }
 
-func (k key) isIPv4() bool { return k.hi == 0 && k.lo>>32 == 0xffff }
-
 // Lift forgets the failures of everybody in p, and that they are banned. Failures from before at that arrive later do not
 // count any more. Former bans stay remembered, and a ban wider than p goes on.
 func (j *Jail) Lift(p netip.Prefix, at time.Time) {

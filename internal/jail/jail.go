@@ -11,7 +11,6 @@
 package jail
 
 import (
-	"encoding/binary"
 	"hash/maphash"
 	"net/netip"
 	"time"
@@ -229,11 +228,7 @@ func (j *Jail) key(f *tocsin.Failure) key {
 	if f.Prefix.IsValid() {
 		return j.addr(f.Prefix.Addr())
 	}
-	var k [16]byte
-	binary.BigEndian.PutUint64(k[:8], maphash.String(j.seeds[0], f.ID))
-	k[0], k[1] = 0x00, 0xff
-	binary.BigEndian.PutUint64(k[8:], maphash.String(j.seeds[1], f.ID))
-	return key{binary.BigEndian.Uint64(k[:8]), binary.BigEndian.Uint64(k[8:])}
+	return key{noIP | maphash.String(j.seeds[0], f.ID)>>16, maphash.String(j.seeds[1], f.ID)}
 }
 
 func (j *Jail) addr(a netip.Addr) key {

@@ -328,6 +328,21 @@ func TestLift(t *testing.T) {
 	mustNew(t, options()).Lift(netip.Prefix{}, t0)
 }
 
+// A ban of ::/64, which failures from ::1 lead to, says nothing about IPv4.
+func TestLoopbackHidesNobody(t *testing.T) {
+	j := mustNew(t, options())
+	for _, a := range []string{"::1", "192.0.2.1", "mallory", "2001:db8::1"} {
+		if ds := attack(j, a, t0, 3); len(ds) != 1 {
+			t.Errorf("attack of %s: %d bans, want 1", a, len(ds))
+		}
+	}
+	for _, a := range []string{"::2", "192.0.2.1", "2001:db8::2"} {
+		if s := j.Standing(netip.MustParseAddr(a), t0.Add(time.Minute)); !s.Banned.Contains(netip.MustParseAddr(a)) {
+			t.Errorf("%s stands as %+v, want banned", a, s)
+		}
+	}
+}
+
 func TestBounds(t *testing.T) {
 	o := options()
 	o.MaxAddresses = 100

@@ -185,15 +185,3 @@ func (j *Jail) Standing(a netip.Addr, now time.Time) Standing {
 	s.Users = slices.Compact(s.Users)
 	return s
 }
-
-func (b block) prefix() netip.Prefix {
-	var raw [16]byte
-	for i := range 8 {
-		raw[i], raw[8+i] = byte(b.hi>>(56-8*i)), byte(b.lo>>(56-8*i))
-	}
-	a, bits := netip.AddrFrom16(raw), int(b.bits)
-	if a.Is4In6() && bits >= 96 {
-		return netip.PrefixFrom(a.Unmap(), bits-96)
-	}
-	return netip.PrefixFrom(a, bits)
-}

@@ -36,8 +36,6 @@ func (j *Jail) subnet(on block, at int64) (net block, enough bool) {
 	return net, false
 }
 
-func (k key) isID() bool { return k.hi>>48 == 0x00ff }
-
 // banSubnet is the ban of a subnet. It rests on the lines of the ban that was one too many.
 func (j *Jail) banSubnet(last *tocsin.Decision, net block, at int64) tocsin.Decision {
 	d := j.decision(net, at)

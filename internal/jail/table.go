@@ -6,9 +6,10 @@ import (
 	"net/netip"
 )
 
-// key is whom failures are counted for, in 128 bits: an IPv6 prefix as it is, an IPv4 address as ::ffff:a.b.c.d, an id
-// that is no address as a hash in 00ff::/16, which lies in the part of the address space that no sender has
-// (https://www.rfc-editor.org/rfc/rfc4291#section-2.4).
+// key is whom failures are counted for, in 128 bits: an IPv6 prefix as it is, an IPv4 address in the last 32 bits of
+// 00fe::/16, an id that is no address as a hash in 00ff::/16. Nobody sends from these parts of 0000::/8
+// (https://www.iana.org/assignments/ipv6-address-space). IPv4 is not written as ::ffff:a.b.c.d, because a ban of ::/64,
+// which is what failures from ::1 lead to, would contain all of it.
 type key struct{ hi, lo uint64 }
 
 // block is a key and how many of its 128 leading bits count; an IPv4 /24 is 120 here.
@@ -17,10 +18,23 @@ type block struct {
 	bits uint8
 }
 
+const (
+	ipv4 = 0x00fe << 48 // the upper half of a key
+	noIP = 0x00ff << 48
+)
+
 func addrKey(a netip.Addr) key {
+	if a.Is4() {
+		b := a.As4()
+		return key{ipv4, uint64(binary.BigEndian.Uint32(b[:]))}
+	}
 	b := a.As16()
 	return key{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 }
+
+func (k key) isIPv4() bool { return k.hi == ipv4 }
+
+func (k key) isID() bool { return k.hi>>48 == noIP>>48 }
 
 func prefixBlock(p netip.Prefix) block {
 	a, bits := p.Addr(), p.Bits()
@@ -36,6 +50,17 @@ func (k key) mask(bits int) key {
 		return key{k.hi, k.lo &^ (^uint64(0) >> (bits - 64))} // a shift by 64 gives 0 in Go
 	}
 	return key{k.hi &^ (^uint64(0) >> bits), 0}
+}
+
+// prefix is what a block stands for; it is no id.
+func (b block) prefix() netip.Prefix {
+	var raw [16]byte
+	binary.BigEndian.PutUint64(raw[:8], b.hi)
+	binary.BigEndian.PutUint64(raw[8:], b.lo)
+	if b.isIPv4() {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte(raw[12:])), int(b.bits)-96)
+	}
+	return netip.PrefixFrom(netip.AddrFrom16(raw), int(b.bits))
 }
 
 func (b block) contains(k key) bool { return k.mask(int(b.bits)) == b.key }

@@ -81,7 +81,7 @@ type Stats struct {
 	Dropped    uint64 // logins, counts and marks dropped because the queue was full
 	Failed     uint64 // writes given up because the data could not be stored, whatever the disk did
 	Errors     uint64 // attempts to write or read that failed
-	LastError  string // the last of them, "" if the last attempt to write succeeded
+	LastError  string // why the last attempt to write failed, "" if it succeeded
 	MovedAside string // the name a damaged file was moved to, "" if none was
 	Size       int64  // bytes on the disk
 }
