@@ -80,7 +80,14 @@ func (f *File) Run(ctx context.Context, s Sink) error {
 	defer bell.close()
 	r := newFollower(f, s)
 	defer r.close()
+	if err := r.run(ctx, bell); err != nil {
+		return fmt.Errorf("source %s: %w", f.o.Name, err)
+	}
+	return nil
+}
 
+// run is one turn after the other of reading, looking where the names lead, and waiting.
+func (r *follower) run(ctx context.Context, bell alarm) error {
 	r.sweep(time.Now())
 	for ctx.Err() == nil {
 		now := time.Now()
@@ -96,7 +103,7 @@ func (f *File) Run(ctx context.Context, s Sink) error {
 			wait = r.patience(now)
 		}
 		if err := r.wait(bell, wait); err != nil {
-			return fmt.Errorf("source %s: %w", f.o.Name, err)
+			return err
 		}
 	}
 	r.sayAllMarks(time.Now())

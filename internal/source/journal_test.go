@@ -144,7 +144,7 @@ func FuzzExport(f *testing.F) {
 	f.Add([]byte("MESSAGE\n\x03\x00\x00\x00\x00\x00\x00\x00a\nb\n\n"))
 	f.Add([]byte("A=b\n\n\nC\n\xff\xff\xff\xff\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		x := &exportReader{r: bufio.NewReaderSize(bytes.NewReader(text), 64)}
+		x := &exportReader{r: bufio.NewReaderSize(bytes.NewReader(text), 2*maxFieldName)}
 		for {
 			err := x.next()
 			if x.read > uint64(len(text)) {

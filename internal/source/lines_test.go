@@ -93,7 +93,7 @@ func FuzzFeed(f *testing.F) {
 		var pending []byte
 		got := 0
 		for rest := text; len(rest) > 0; {
-			step := min(int(n)+1, len(rest))
+			step := min(int(n)+1+len(text)/64, len(rest))
 			pending = append(pending, rest[:step]...)
 			rest = rest[step:]
 			used := l.feed(pending, func(r *tocsin.Record) {

@@ -276,8 +276,7 @@ func (y *Syslog) accept(ctx context.Context, n net.Listener, q *queue) {
 	var set connections
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	stop := context.AfterFunc(ctx, set.closeAll)
-	defer stop()
+	defer set.closeAll()
 	for {
 		c, err := n.Accept()
 		switch {

@@ -163,6 +163,11 @@ func FuzzFramer(f *testing.F) {
 // listening is a Syslog on a port of the kernel's choice, and where it listens.
 func listening(t *testing.T, name string, o SyslogOptions) (y *Syslog, g *got, addr string, stop func()) {
 	t.Helper()
+	return listeningWith(t, name, o, new(got))
+}
+
+func listeningWith(t *testing.T, name string, o SyslogOptions, g *got) (y *Syslog, _ *got, addr string, stop func()) {
+	t.Helper()
 	o.Name = name
 	y, err := NewSyslog(o)
 	must(t, err)
@@ -173,7 +178,6 @@ func listening(t *testing.T, name string, o SyslogOptions) (y *Syslog, g *got, a
 	} else {
 		addr = l.datagrams.LocalAddr().String()
 	}
-	g = new(got)
 	stop = startSink(t, &served{y, l}, g.sink())
 	return y, g, addr, stop
 }
