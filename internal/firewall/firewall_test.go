@@ -515,3 +515,17 @@ func TestRejectAsDrop(t *testing.T) {
 		t.Error("Stats().RejectAsDrop is false")
 	}
 }
+
+// The kernel may reorder a large set while it is listed, above all soon after it was filled; nothing may be missed for it.
+func TestAdoptMany(t *testing.T) {
+	for range 3 {
+		h := newHost(t)
+		h.firewall(addresses(20_000)...).Close()
+		f := h.open(h.options())
+		adopted, err := f.Restore(nil, nil, time.Now())
+		must(t, err)
+		if len(adopted) != 20_000 {
+			t.Errorf("%d adopted, want 20000", len(adopted))
+		}
+	}
+}

@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -88,11 +89,35 @@ func (s *socket) sets(table string) (sets []kernelSet, err error) {
 	return sets, err
 }
 
-func (s *socket) elements(table, set string) (all []found, err error) {
-	err = s.listTable(unix.NFT_MSG_GETSETELEM, table, set, func(m message) {
-		decodeElements(m, func(e found) { all = append(all, e) })
-	}, func() { all = nil })
-	return all, err
+// elements lists a set.
+//
+// The kernel tells a large set in pieces, and finds where to go on by counting; when it frees timed out elements or
+// reorders the hash table meanwhile, some are skipped and others told twice, without a warning. So what comes in pieces is
+// read until a reading brings nothing new.
+func (s *socket) elements(table, set string) ([]found, error) {
+	all := map[string]found{}
+	for range maxListed {
+		pieces, before := 0, len(all)
+		err := s.listTable(unix.NFT_MSG_GETSETELEM, table, set, func(m message) {
+			pieces++
+			decodeElements(m, func(e found) { all[e.id()] = e })
+		}, func() {})
+		if err != nil {
+			return nil, err
+		}
+		if pieces <= 1 || len(all) == before {
+			break
+		}
+	}
+	return slices.Collect(maps.Values(all)), nil
+}
+
+// id tells an element from all others of its set.
+func (e found) id() string {
+	if e.end {
+		return string(e.key) + "e"
+	}
+	return string(e.key)
 }
 
 func (s *socket) ports(table, set string) ([]uint16, error) {
