@@ -269,8 +269,11 @@ func FuzzLine(f *testing.F) {
 		f.Fatal(err)
 	}
 	flt := mustNew(f, def, Options{})
+	over := mustNew(f, fail2ban.Filter{Maxlines: 5, Failregex: list(`^ ask <F-ID>\d+</F-ID> <HOST>$<SKIPLINES>^ deny (?P=fid)$`)}, Options{})
+	f.Add([]byte("Nov 22 10:00:00 ask 7 192.0.2.1\n\n x\nNov 22 10:00:00 deny 7"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		for line := range bytes.SplitSeq(text, []byte("\n")) {
+			over.Line(&tocsin.Record{Text: line})
 			res := flt.Line(&tocsin.Record{Text: line})
 			if (res.Failure != nil) != (res.Kind == Failed || res.Kind == BadID) || (res.Login != nil) != (res.Kind == LoggedIn || res.Kind == LoggedOut) {
 				t.Fatalf("%q is %v with %v, %v", line, res.Kind, res.Failure, res.Login)
@@ -281,7 +284,8 @@ func FuzzLine(f *testing.F) {
 				}
 			}
 		}
-		if s := flt.Stats(); s.Sessions > maxSessions || flt.sessions.bytes > maxSessionBytes+maxLine*64 || flt.sessions.bytes < 0 || s.OutOfStep > 0 {
+		if s := flt.Stats(); s.Sessions > maxSessions || flt.sessions.bytes > maxSessionBytes+maxLine*64 || flt.sessions.bytes < 0 || s.OutOfStep > 0 ||
+			len(over.ring.lines) > 5 || over.ring.size > maxRingBytes {
 			t.Fatalf("%+v, %d bytes of sessions", s, flt.sessions.bytes)
 		}
 	})
