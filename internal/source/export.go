@@ -39,14 +39,14 @@ var errExport = errors.New("not the journal export format")
 func (x *exportReader) next() error {
 	x.values, x.fields = x.values[:0], x.fields[:0]
 	for {
-		begin, any := len(x.values), len(x.fields) > 0
+		begin, within := len(x.values), len(x.fields) > 0
 		name, binaryValue, err := x.name()
 		switch {
-		case err != nil && (any || !errors.Is(err, io.EOF)):
+		case err != nil && (within || !errors.Is(err, io.EOF)):
 			return noEOF(err)
 		case err != nil:
 			return io.EOF
-		case len(name) == 0 && !binaryValue && any:
+		case len(name) == 0 && !binaryValue && within:
 			return nil
 		case len(name) == 0: // blank lines before an entry mean nothing
 			continue

@@ -277,7 +277,7 @@ func TestConformance(t *testing.T) {
 			for i, m := range messages {
 				text.WriteString(entryText(i+1, "MESSAGE="+m))
 			}
-			j, _ := fakeJournal(t, JournalOptions{Since: time.Unix(1, 0)}, printing(t, text.String())+forever)
+			j, _ := fakeJournal(t, JournalOptions{Since: time.Unix(1, 0)}, printing(text.String())+forever)
 			return j, start(t, j, g)
 		},
 		"syslog": func(t *testing.T, g *got) (runner, func()) {

@@ -27,7 +27,7 @@ const (
 // inode names an open file while this program runs.
 type inode struct{ dev, ino uint64 }
 
-func inodeOf(st *unix.Stat_t) inode { return inode{uint64(st.Dev), st.Ino} } //nolint:unconvert // 32 bits elsewhere
+func inodeOf(st *unix.Stat_t) inode { return inode{uint64(st.Dev), st.Ino} }
 
 // firstLine hashes the first line of a file of which head is the beginning. It is not ok while that line is unfinished.
 func firstLine(head []byte) (hash uint64, ok bool) {

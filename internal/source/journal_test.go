@@ -49,7 +49,7 @@ func fakeJournal(t *testing.T, o JournalOptions, scripts ...string) (j *Journal,
 }
 
 // printing is a script that writes entries; forever is one that then stays.
-func printing(t *testing.T, text string) string {
+func printing(text string) string {
 	return "cat <<'END' | head -c -1\n" + text + "\nEND\n" // as it is: a here-document ends in a newline
 }
 
@@ -203,31 +203,31 @@ func TestJournalFaults(t *testing.T) {
 		args    []string // what the nth call must hold
 	}{
 		{"goes on where it was", JournalOptions{Since: all},
-			[]string{printing(t, e(1, 2)), printing(t, e(2, 3)) + forever}, "1 2 3", "sss",
+			[]string{printing(e(1, 2)), printing(e(2, 3)) + forever}, "1 2 3", "sss",
 			[]string{"--since=@1.000000", "--cursor=" + cursorText(2)}},
 		{"dies within an entry", JournalOptions{Since: all},
-			[]string{printing(t, e(1)+"__CURSOR=s=5e"), printing(t, e(1, 2)) + forever}, "1 2", "ss", nil},
+			[]string{printing(e(1) + "__CURSOR=s=5e"), printing(e(1, 2)) + forever}, "1 2", "ss", nil},
 		{"writes nonsense", JournalOptions{Since: all},
-			[]string{"echo =nonsense; exec sleep 1000", printing(t, e(1)) + forever}, "1", "s", nil},
+			[]string{"echo =nonsense; exec sleep 1000", printing(e(1)) + forever}, "1", "s", nil},
 		{"fails", JournalOptions{Since: all},
-			[]string{"echo no access >&2; exit 1", "kill -9 $$", printing(t, e(1)) + forever}, "1", "s", nil},
+			[]string{"echo no access >&2; exit 1", "kill -9 $$", printing(e(1)) + forever}, "1", "s", nil},
 		{"saved cursor", JournalOptions{Marks: marks(2)},
-			[]string{printing(t, e(2, 3)) + forever}, "3", "n", []string{"--cursor=" + cursorText(2)}},
+			[]string{printing(e(2, 3)) + forever}, "3", "n", []string{"--cursor=" + cursorText(2)}},
 		{"saved cursor, vacuumed", JournalOptions{Marks: marks(2)},
-			[]string{printing(t, e(4, 5)) + forever}, "4 5", "nn", nil},
+			[]string{printing(e(4, 5)) + forever}, "4 5", "nn", nil},
 		{"saved cursor, since before it", JournalOptions{Marks: marks(2), Since: at(1)},
-			[]string{printing(t, e(1, 2, 3)) + forever}, "1 2 3", "ssn",
+			[]string{printing(e(1, 2, 3)) + forever}, "1 2 3", "ssn",
 			[]string{fmt.Sprintf("--since=@%d.000000", at(1).Unix())}},
 		{"saved cursor, since behind it", JournalOptions{Marks: marks(2), Since: at(9)},
-			[]string{printing(t, e(2, 3)) + forever}, "3", "n", []string{"--cursor="}},
+			[]string{printing(e(2, 3)) + forever}, "3", "n", []string{"--cursor="}},
 		{"cursor refused", JournalOptions{Marks: marks(2)},
-			[]string{"echo Failed to seek to cursor: Invalid argument >&2; exit 1", printing(t, e(2, 3)) + forever}, "3", "n",
+			[]string{"echo Failed to seek to cursor: Invalid argument >&2; exit 1", printing(e(2, 3)) + forever}, "3", "n",
 			[]string{"--cursor=", fmt.Sprintf("--since=@%d.000000", at(2).Unix())}},
 		{"required field", JournalOptions{Since: all, Match: []string{"A=b", "+", "C=d"}, Require: []string{"_UID=0"}},
-			[]string{printing(t, entryText(1, "_UID=1000", "MESSAGE=forged")+entryText(2, "_UID=0", "MESSAGE=true")) + forever},
+			[]string{printing(entryText(1, "_UID=1000", "MESSAGE=forged")+entryText(2, "_UID=0", "MESSAGE=true")) + forever},
 			"true", "s", []string{"A=b _UID=0 + C=d _UID=0"}},
 		{"entries without a message or a cursor", JournalOptions{Since: all},
-			[]string{printing(t, entryText(1, "A=b")+"MESSAGE=x\n\n"+e(2)) + forever}, "2", "s", nil},
+			[]string{printing(entryText(1, "A=b")+"MESSAGE=x\n\n"+e(2)) + forever}, "2", "s", nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestJournalFaults(t *testing.T) {
 }
 
 func TestJournalMarksWhileItWaits(t *testing.T) {
-	j, _ := fakeJournal(t, JournalOptions{Since: time.Unix(1, 0)}, printing(t, entryText(1, "MESSAGE=1")+entryText(2, "MESSAGE=2"))+forever)
+	j, _ := fakeJournal(t, JournalOptions{Since: time.Unix(1, 0)}, printing(entryText(1, "MESSAGE=1")+entryText(2, "MESSAGE=2"))+forever)
 	var g got
 	start(t, j, &g)
 	g.want(t, "1 2")
