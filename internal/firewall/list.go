@@ -92,8 +92,9 @@ func (s *socket) sets(table string) (sets []kernelSet, err error) {
 // elements lists a set.
 //
 // The kernel tells a large set in pieces, and finds where to go on by counting; when it frees timed out elements or
-// reorders the hash table meanwhile, some are skipped and others told twice, without a warning. So what comes in pieces is
-// read until a reading brings nothing new.
+// reorders the hash table meanwhile, some are skipped and others told twice, without a warning (once in a dozen lists of
+// 100,000 that were just added, 74,510 different ones, on Linux 6.18). So what comes in pieces is read until a reading
+// brings nothing new.
 func (s *socket) elements(table, set string) ([]found, error) {
 	all := map[string]found{}
 	for range maxListed {
