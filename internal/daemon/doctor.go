@@ -68,6 +68,9 @@ func (g *Guard) findTrouble(f *findings) {
 	if t.movedAside != "" {
 		f.add("TOC-STO-002", severityWarning, "look at the disk; remove the file when you do not need it", "the store was damaged, its old file is %s; bans in the kernel were kept", t.movedAside)
 	}
+	if t.storeElsewhere != "" {
+		f.add("TOC-STO-003", severityError, "make room on the disk, then restart the guard", "the store cannot be opened (%s); it lies in %s until then", t.parts["store"].last, t.storeElsewhere)
+	}
 	if t.badReload != "" {
 		f.add("TOC-CFG-001", severityError, "tocsin check, then tocsin reload", "the last reload failed, the old configuration is in force: %s", t.badReload)
 	}

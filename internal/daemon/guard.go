@@ -120,11 +120,10 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		return err
 	}
 	defer unlock()
-	if g.store, err = store.Open(filepath.Join(o.Config.State, "guard.sqlite"), store.Options{Log: o.Log}); err != nil {
-		return fmt.Errorf("open store: %w", err)
+	if err := g.openStore(); err != nil {
+		return err
 	}
 	defer g.closeStore()
-	g.noteMovedAside()
 
 	g.chooseWall()
 	if err := g.restore(set); err != nil {
@@ -296,6 +295,27 @@ func (g *Guard) closeStore() {
 	if err := g.store.Close(); err != nil {
 		g.log.Error("close store", "err", err)
 	}
+}
+
+// openStore opens the store. On a disk that is full from the start, where not even an empty one can be made, it takes a
+// store in memory, beside the socket: the attackers do not wait until somebody has made room.
+func (g *Guard) openStore() (err error) {
+	const name = "guard.sqlite"
+	o := store.Options{Log: g.log}
+	if g.store, err = store.Open(filepath.Join(g.state, name), o); err != nil {
+		instead := filepath.Join(filepath.Dir(g.o.Config.Socket), name)
+		g.log.Error("cannot open the store; what is decided now is forgotten at the next boot", "file", instead, "err", err)
+		g.trouble.add("store", err)
+		g.trouble.storeElsewhere = instead
+		if err := os.MkdirAll(filepath.Dir(instead), 0o755); err != nil {
+			return fmt.Errorf("make folder of the store: %w", err)
+		}
+		if g.store, err = store.Open(instead, o); err != nil {
+			return fmt.Errorf("open store: %w", err)
+		}
+	}
+	g.noteMovedAside()
+	return nil
 }
 
 func (g *Guard) noteMovedAside() {

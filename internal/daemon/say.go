@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,8 +17,8 @@ func (g *Guard) sayWhatItWillDo(s *set) {
 	var guards, watches, does []string
 	for _, c := range s.cells {
 		g := c.conf.Name + " on " + portsText(c.options.Ports)
-		if len(c.found) > 0 {
-			g += " (" + strings.Join(c.found, "; ") + ")"
+		if how := foundText(c.found); how != "" {
+			g += " (" + how + ")"
 		}
 		guards = append(guards, g)
 		watches = append(watches, c.sources...)
@@ -34,6 +35,30 @@ func (g *Guard) sayWhatItWillDo(s *set) {
 		fmt.Fprintf(w, "banning   for %s; %s in force; never: tocsin allow\n", strings.Join(does, "; "), plural(len(g.active), "ban", "bans"))
 	}
 	fmt.Fprintf(w, "exit      tocsin off [--for 1h] lets everybody in at once, tocsin on ends it\n")
+}
+
+// foundText says how ports and sources were found. Ports that were found in the same way are told together: what makes
+// the list long is then what differs.
+func foundText(found []string) string {
+	var out []string
+	for _, note := range found {
+		if _, how, ok := strings.Cut(note, ": "); ok && sameHow(found, how) {
+			note = how
+		}
+		if !slices.Contains(out, note) {
+			out = append(out, note)
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+func sameHow(found []string, how string) bool {
+	for _, note := range found {
+		if _, other, ok := strings.Cut(note, ": "); ok && other != how {
+			return false
+		}
+	}
+	return true
 }
 
 func portsText(ports []uint16) string {

@@ -14,6 +14,8 @@ type trouble struct {
 	protected  map[netip.Addr]sparedFailures
 	movedAside string
 	badReload  string
+
+	storeElsewhere string // where the store is instead of the state folder
 }
 
 type mishap struct {
