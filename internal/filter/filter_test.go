@@ -101,6 +101,10 @@ func TestLine(t *testing.T) {
 		{"date in the middle", fail2ban.Filter{Failregex: list(`^<ADDR> - <F-USER>.*?</F-USER> \[\] "GET"$`)}, `192.0.2.1 - bob [22/Nov/2026:10:00:00 +0000] "GET"`, "failed 192.0.2.1 user=bob"},
 		{"group around the date", fail2ban.Filter{Failregex: list(`^<ADDR> <F-X>a.*b</F-X>$`)}, `192.0.2.1 a[22/Nov/2026:10:00:00 +0000]b`, "failed 192.0.2.1 x=a[]b"},
 		{"date that is in no calendar", fail2ban.Filter{Datepattern: list(`^%Y-%m-%d`), Failregex: list(`^ bad <HOST>$`)}, "2026-02-30 bad 192.0.2.1", "failed 192.0.2.1"},
+		{"date in a user name, taken for the line's", fail2ban.Filter{Failregex: list(`^<ADDR> - .* \[\] "GET"$`)}, `192.0.2.1 - 2026-11-22 10:00:00 [22/Nov/2026:10:00:00 +0000] "GET"`, "nothing"},
+		{"date in a user name, and a pattern that knows better", fail2ban.Filter{
+			Datepattern: list(`^\S+ \S+ (?:[^"\\]|\\.)*\[(%d/%b/%Y:%H:%M:%S %z)\] "`), Failregex: list(`^<ADDR> - <F-USER>.*</F-USER> \[\] "GET"$`)},
+			`192.0.2.1 - a[22/Nov/2025:10:00:00 +0000] \" [22/Nov/2026:10:00:00 +0000] "GET"`, `failed 192.0.2.1 user=a[22/Nov/2025:10:00:00 +0000] \"`},
 		{"no date", fail2ban.Filter{Failregex: list(`^bad <HOST>$`)}, "bad 192.0.2.1", "failed 192.0.2.1"},
 		{"prefix", fail2ban.Filter{Prefregex: list(`^ \w+: <F-CONTENT>.+</F-CONTENT>$`)[0], Failregex: list(`^bad <HOST>$`)}, "Nov 22 10:00:00 d: bad 192.0.2.1", "failed 192.0.2.1"},
 		{"prefix refuses", fail2ban.Filter{Prefregex: list(`^ e: <F-CONTENT>.+</F-CONTENT>$`)[0], Failregex: list(`^bad <HOST>$`)}, "Nov 22 10:00:00 d: bad 192.0.2.1", "nothing"},
