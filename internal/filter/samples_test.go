@@ -55,7 +55,7 @@ type sampleFile struct {
 	sections []section
 }
 
-func readSamples(t *testing.T) []sampleFile {
+func readSamples(t testing.TB) []sampleFile {
 	t.Helper()
 	paths, err := filepath.Glob(samplesGlob)
 	if err != nil || len(paths) == 0 {
@@ -81,7 +81,7 @@ func readSamples(t *testing.T) []sampleFile {
 	return all
 }
 
-func readSection(t *testing.T, filter string, file txtar.File) section {
+func readSection(t testing.TB, filter string, file txtar.File) section {
 	t.Helper()
 	s := section{spec: filter, name: file.Name}
 	if strings.HasPrefix(file.Name, "[") {
@@ -113,7 +113,7 @@ func readSection(t *testing.T, filter string, file txtar.File) section {
 }
 
 // readVerdict reads "fail 192.0.2.1 user="a b" port=22".
-func readVerdict(t *testing.T, s *sample, text string) {
+func readVerdict(t testing.TB, s *sample, text string) {
 	t.Helper()
 	s.want, text, _ = strings.Cut(text, " ")
 	if text != "" && !strings.Contains(strings.Fields(text)[0], "=") {
@@ -132,7 +132,7 @@ func readVerdict(t *testing.T, s *sample, text string) {
 	}
 }
 
-func unquote(t *testing.T, place, s string) string {
+func unquote(t testing.TB, place, s string) string {
 	t.Helper()
 	if !strings.HasPrefix(s, `"`) {
 		return s
@@ -145,7 +145,7 @@ func unquote(t *testing.T, place, s string) string {
 }
 
 // sampleFilter makes the filter of a section. Its clock stands behind all samples, in 2026.
-func sampleFilter(t *testing.T, spec string) *Filter {
+func sampleFilter(t testing.TB, spec string) *Filter {
 	t.Helper()
 	def, err := Load(spec)
 	if err != nil {
@@ -333,8 +333,80 @@ func TestInjectedUserNames(t *testing.T) {
 	}
 }
 
+// TestLongLines stretches every harmful sample to the longest line that is looked at, with text that looks like the
+// rest of it. The matcher must decide each of them: whoever could make it give up would fail unseen.
+func TestLongLines(t *testing.T) {
+	for _, file := range readSamples(t) {
+		for _, sec := range file.sections {
+			f := sampleFilter(t, sec.spec)
+			for _, s := range sec.samples {
+				if s.want != "fail" {
+					continue
+				}
+				for _, filler := range []string{"A", " ", "(", "\xff", " from 203.0.113.9", s.line[len(s.line)/2:]} {
+					for quarter := 1; quarter < 4; quarter++ {
+						f.Line(&tocsin.Record{Text: stretch(s.line, len(s.line)*quarter/4, filler)})
+					}
+				}
+			}
+			if n := f.Stats().OutOfStep; n > 0 {
+				t.Errorf("%s, %s: the matcher gave up on %d texts", sec.spec, sec.name, n)
+			}
+			if n := f.Stats().TooLong; n > 0 {
+				t.Errorf("%s, %s: %d lines were not looked at, the test makes them too long", sec.spec, sec.name, n)
+			}
+		}
+	}
+}
+
+// stretch repeats filler at a place of line until the line is just short of too long.
+func stretch(line string, at int, filler string) []byte {
+	n := (maxLine - 1 - len(line)) / len(filler)
+	return []byte(line[:at] + strings.Repeat(filler, n) + line[at:])
+}
+
+// FuzzInjectedUserName looks for a user name that has anybody blamed but the peers of the samples.
+func FuzzInjectedUserName(f *testing.F) {
+	type target struct {
+		section
+		never, user string
+		peers       map[string]bool
+		filter      *Filter
+	}
+	var targets []target
+	for _, file := range readSamples(f) {
+		for _, sec := range file.sections {
+			peers := map[string]bool{}
+			for _, s := range sec.samples {
+				peers[s.id] = true
+			}
+			for user := range users(f, sec) {
+				targets = append(targets, target{sec, file.never, user, peers, sampleFilter(f, sec.spec)})
+			}
+		}
+	}
+	for _, name := range hostile {
+		f.Add(strings.ReplaceAll(name, "DECOY", decoys[0]))
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		for _, to := range targets {
+			name := name
+			if to.never != "" {
+				name = strings.ReplaceAll(name, to.never, "")
+			}
+			for _, s := range to.samples {
+				text := replaceWord([]byte(s.line), to.user, name)
+				r := to.filter.Line(&tocsin.Record{Text: text})
+				if r.Kind == Failed && !to.peers[r.Failure.ID] {
+					t.Errorf("%s: %q blames %s", s.place, text, r.Failure.ID)
+				}
+			}
+		}
+	})
+}
+
 // users are the user names for which the lines of a section blame somebody.
-func users(t *testing.T, sec section) map[string]bool {
+func users(t testing.TB, sec section) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
 	f := sampleFilter(t, sec.spec)
@@ -347,7 +419,7 @@ func users(t *testing.T, sec section) map[string]bool {
 	return all
 }
 
-func inject(t *testing.T, f *Filter, sec section, user, name string) {
+func inject(t testing.TB, f *Filter, sec section, user, name string) {
 	t.Helper()
 	for _, s := range sec.samples {
 		text := replaceWord([]byte(s.line), user, name)
