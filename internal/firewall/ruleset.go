@@ -64,7 +64,7 @@ func (r ruleset) allowed(ps []netip.Prefix) {
 }
 
 // verdictChain is where the packets of the banned end up. What could save them is asked here, behind the match, because
-// then only their packets pay for it; a packet that returns is accepted by the base chain.
+// then only their packets pay for it. A packet that returns goes on in the base chain, whose policy accepts it.
 func (r ruleset) verdictChain(name string, v tocsin.Verdict) {
 	r.chain(name, "")
 	r.rule(name, "the allow list stands before every ban", match(fromAddr(v4, allowV4), verdict(expr.VerdictReturn))...)
