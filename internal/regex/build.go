@@ -50,7 +50,7 @@ func (m *Matcher) build(row uint32, class int) int32 {
 
 // full tells whether no state may be added.
 func (m *Matcher) full() bool {
-	return m.cache.bytes > m.set.opts.CacheBytes || len(m.cache.trans) > maxRow-m.set.classes
+	return m.cache.bytes > m.set.opts.CacheBytes || len(m.cache.trans) > maxRow-m.set.classes || len(m.step.watches) > maxWatches/2
 }
 
 // enter finds the state of the step's result, or adds it, and leaves the result's names for movesTo.
