@@ -231,10 +231,10 @@ func (c *cell) plan() Plan {
 	}
 }
 
-// newFilter makes the filter through which one source feeds this jail. Each source has its own: a filter remembers the
-// date format it met and the sessions it follows.
-func (c *cell) newFilter(dated bool) (*filter.Filter, error) {
-	f, err := filter.New(c.def, filter.Options{Location: c.loc, Now: time.Now, NoDate: !dated})
+// newFilter makes the filter through which one source feeds this jail. Each source has its own: a filter follows sessions.
+// The dates are shared by the filters of a source, so that each line's is looked for once.
+func (c *cell) newFilter(dated bool, dates *filter.Dates) (*filter.Filter, error) {
+	f, err := filter.New(c.def, filter.Options{Location: c.loc, Now: time.Now, NoDate: !dated, Dates: dates})
 	if err != nil {
 		return nil, fmt.Errorf("jail %s: %w", c.conf.Name, err)
 	}

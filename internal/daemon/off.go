@@ -104,6 +104,9 @@ func (g *Guard) comeBack(now time.Time) error {
 // watchExit notices that the exit was opened or closed, by hand or because its time ran out.
 func (g *Guard) watchExit(now time.Time) {
 	off := g.isOff(now)
+	if !off && g.enforces && !g.wall.Stats().Standing {
+		g.wasOff = true // opened and closed between two looks, or the table could not be made
+	}
 	switch {
 	case off && !g.wasOff:
 		g.log.Warn("off: watching and deciding, the firewall is not touched until `tocsin on`")

@@ -135,12 +135,16 @@ func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
 		return nil, err
 	}
 	o := sourceOptions{log: g.log, since: now}
+	dates := map[*time.Location]*filter.Dates{}
 	for _, c := range s.cells {
 		if !c.reads(name) {
 			continue
 		}
 		// Records of the journal and of syslog sockets bring their time along, files are dated line by line.
-		f, err := c.newFilter(spec.Kind == source.KindFile)
+		if dates[c.loc] == nil {
+			dates[c.loc] = filter.NewDates(c.loc, time.Now)
+		}
+		f, err := c.newFilter(spec.Kind == source.KindFile, dates[c.loc])
 		if err != nil {
 			return nil, err
 		}
