@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -128,6 +129,52 @@ func TestSyslogSources(t *testing.T) {
 			s.guess(s.Attacker, 5, wrong(lab.VictimAttacker, 2200))
 			s.shutOut(s.Attacker, lab.VictimAttacker, lab.Ports...)
 		})
+	}
+}
+
+// A real journald, read through a journalctl child that runs with the guard's few rights, and comes back when it is
+// killed.
+func TestJournal(t *testing.T) {
+	s := newScene(t, time.Minute)
+	s.stopLog()
+	if err := s.Victim.StartJournal(s.ctx); err != nil {
+		t.Skipf("no journald here: %v", err)
+	}
+	s.configure(strings.Replace(sshd, "file:"+lab.AuthLog, "journal:_COMM=sshd", 1))
+	s.run("--config", configFile)
+	// Nobody is told when the child begins to read. What is logged before is not news at a first start.
+	child := func() (pid int) {
+		out, err := s.Victim.Run(s.ctx, "pgrep", "-x", "journalctl")
+		if err == nil {
+			pid, err = strconv.Atoi(strings.TrimSpace(out))
+		}
+		if err != nil {
+			return 0
+		}
+		return pid
+	}
+	s.within(answer, "journalctl to run", func() (bool, error) { return child() != 0, nil })
+	counted := func(n int) {
+		t.Helper()
+		s.within(answer, fmt.Sprintf("%d failures to be counted", n), func() (bool, error) {
+			w := s.why(lab.Attacker)
+			return len(w.Standing) == 1 && w.Standing[0].Failures == n, nil
+		})
+	}
+	s.guess(s.Attacker, 2, wrong(lab.VictimAttacker, 2200))
+	counted(2)
+
+	killed := child()
+	s.script(fmt.Sprintf("kill -9 %d", killed))
+	s.guess(s.Attacker, 2, wrong(lab.VictimAttacker, 2200))
+	counted(4) // what was logged while nobody read is read from the saved cursor
+	if now := child(); now == killed {
+		t.Errorf("journalctl was killed, and is still process %d", now)
+	}
+	s.guess(s.Attacker, 1, wrong(lab.VictimAttacker, 2200))
+	s.shutOut(s.Attacker, lab.VictimAttacker, lab.Ports...)
+	if b := s.why(lab.Attacker).Bans; len(b) != 1 || len(b[0].Evidence) != 5 {
+		t.Errorf("why: %+v, want one ban with five lines", b)
 	}
 }
 

@@ -46,7 +46,7 @@ type Lab struct {
 
 // programs are what a lab runs; scripts/setup.sh installs them.
 var programs = []string{
-	"cat", "cp", "ip", "mount", "sh", "ssh", "sshd", "ssh-keygen", "sshpass", "sftp", "rsyslogd", "nft", "logrotate",
+	"cat", "cp", "ip", "mount", "sh", "ssh", "sshd", "ssh-keygen", "sshpass", "sftp", "rsyslogd", "nft", "logrotate", "logger", "pgrep",
 }
 
 // Missing is the reason why no lab can be built here, "" if one can.

@@ -15,7 +15,7 @@ import (
 type Victim struct {
 	*Host
 
-	rsyslogd *Proc
+	log *Proc // who takes what sshd says: rsyslogd or journald
 }
 
 // The account that exists on the victim besides root, and the password of both. In the shadow file stands its
@@ -150,21 +150,43 @@ include(file="` + LogExtra + `" mode="optional")
 	if err != nil {
 		return err
 	}
-	v.rsyslogd, err = v.Start(exec.Command(rsyslogd, "-n", "-i", "/run/rsyslogd.pid"))
+	v.log, err = v.Start(exec.Command(rsyslogd, "-n", "-i", "/run/rsyslogd.pid"))
 	if err != nil {
 		return err
 	}
-	return v.rsyslogd.until(ctx, "take messages", func() bool {
-		_, err := v.Run(ctx, "logger", "--tag", "lab", "--priority", "authpriv.info", "rsyslogd is there")
-		return err == nil
+	return v.log.until(ctx, "take messages", func() bool { return v.Log(ctx, "lab", "rsyslogd is there") == nil })
+}
+
+const journald = "/lib/systemd/systemd-journald"
+
+// StartJournal starts a real journald in the place of rsyslogd, which must have been stopped. There is no systemd, so
+// entries name no unit. It is an error if journald is not installed.
+func (v *Victim) StartJournal(ctx context.Context) error {
+	_, err := v.Script(ctx, `
+mkdir -p /run/systemd/journal /run/log/journal
+echo 0123456789abcdef0123456789abcdef >/etc/machine-id
+rm -f /etc/systemd/journald.conf
+ln -sf /run/systemd/journal/dev-log /dev/log`)
+	if err != nil {
+		return err
+	}
+	if v.log, err = v.Start(exec.Command(journald)); err != nil {
+		return err
+	}
+	return v.log.until(ctx, "keep messages", func() bool {
+		if v.Log(ctx, "lab", "journald is there") != nil {
+			return false
+		}
+		said, err := v.Run(ctx, "journalctl", "--quiet", "--output=cat", "--identifier=lab")
+		return err == nil && strings.Contains(said, "journald is there")
 	})
 }
 
-// StopLog ends rsyslogd; what sshd says meanwhile is lost.
-func (v *Victim) StopLog() error { return v.rsyslogd.Stop(5 * time.Second) }
+// StopLog ends rsyslogd or journald; what sshd says meanwhile is lost.
+func (v *Victim) StopLog() error { return v.log.Stop(5 * time.Second) }
 
 // ReopenLog tells rsyslogd that its file was renamed, as Debian's logrotate does.
-func (v *Victim) ReopenLog() error { return v.rsyslogd.Signal(syscall.SIGHUP) }
+func (v *Victim) ReopenLog() error { return v.log.Signal(syscall.SIGHUP) }
 
 // Log writes a line as another program of the victim would.
 func (v *Victim) Log(ctx context.Context, tag, text string) error {
