@@ -86,6 +86,10 @@ func goldens(t *testing.T) []golden {
 	return all
 }
 
+// refused are the sets of options that fail2ban takes and we do not: it leaves a tag in the expression that nobody
+// defines, and the filter then matches nothing.
+var refused = []string{"znc-adminlogmap[logtype:rfc5424]"}
+
 // TestDebianRegexes compares every expression of every filter, in every set of options that was recorded, with what
 // fail2ban makes of the same files: the same expressions, in the same order of kinds, none missing, none more.
 func TestDebianRegexes(t *testing.T) {
@@ -111,6 +115,12 @@ func TestDebianRegexes(t *testing.T) {
 	for _, key := range slices.Sorted(maps.Keys(want)) {
 		name, _, _ := strings.Cut(key, "map[")
 		f, err := LoadFilter(fsys, name, options[key], "file")
+		if slices.Contains(refused, key) {
+			if err == nil || !strings.Contains(err.Error(), "names an option that nobody defines") {
+				t.Errorf("LoadFilter(%s): error %v, want it refused", key, err)
+			}
+			continue
+		}
 		if err != nil {
 			t.Errorf("LoadFilter(%s): %v", key, err)
 			continue

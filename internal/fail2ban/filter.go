@@ -42,6 +42,9 @@ var filterOptions = []string{"usedns", "prefregex", "ignoreregex", "failregex", 
 // options win over what the files say (ParseSpec reads them from "sshd[mode=aggressive]"). logtype, "file" or
 // "journal", is the kind of source; it holds unless the files or the options name one.
 //
+// One thing is stricter than in fail2ban: a tag whose name holds another, like <mdre-<mode>>, must lead to an option.
+// There a mode that does not exist loads, and matches nothing.
+//
 // Mistakes in the files come as *Error, all those of one stage joined; Errors lists them.
 func LoadFilter(fsys fs.FS, name string, options map[string]string, logtype string) (Filter, error) {
 	name = strings.TrimSpace(name)

@@ -58,6 +58,7 @@ func TestLoadFilter(t *testing.T) {
 		{"known of Init", "-- f.conf --\n[Definition]\nfailregex = <x>\n[Init]\nx = init\n", map[string]string{"x": "<known/x>+"}, "init+ (option x)"},
 		{"known of a layer", "-- f.conf --\n[Definition]\nx = old\nfailregex = <x> <known/x> <default/d>\n[DEFAULT]\nd = D\n-- f.local --\n[Definition]\nx = new\n", nil, "new old D (f.conf:3)"},
 		{"unknown tags stay", "-- f.conf --\n[Definition]\nfailregex = <HOST> <a b> <> < <x/y> <known/z> <F-USER>.*</F-USER>\n", nil, "<HOST> <a b> <> < <x/y> <known/z> <F-USER>.*</F-USER> (f.conf:2)"},
+		{"brackets around a tag are no tag", "-- f.conf --\n[Definition]\nx = [^>]+\nfailregex = user=<<x>>\n", nil, "user=<[^>]+> (f.conf:3)"},
 		{"conditional sections", "-- f.conf --\n[Definition]\nfailregex = <x> <y>\n[Init]\nx = 4\ny = 1\n[Init?family=inet6]\nx = 6\n", nil, "<x> 1 (f.conf:2)"},
 		{"DEFAULT is in every section", "-- f.conf --\n[DEFAULT]\nfailregex = 1\n[Definition]\n", nil, "1 (f.conf:2)"},
 	}
@@ -116,6 +117,8 @@ func TestLoadFilterMistakes(t *testing.T) {
 		{"tag of itself", "-- f.conf --\n[Definition]\nx = a<x>\n", []string{"f.conf:2: <x> leads back to itself"}},
 		{"references that multiply", "-- f.conf --\n[Definition]\na = " + long + "\n" + multiply("%%(%s)s") + "\n", []string{"f.conf:"}},
 		{"tags that multiply", "-- f.conf --\n[Definition]\na = " + long + "\n" + multiply("<%s>") + "\n", []string{"f.conf:"}},
+		{"a mode that does not exist", "-- f.conf --\n[Definition]\nmode = agressive\nfailregex = x\n  <re-<mode>>\nre-normal = 1\nre-aggressive = 2\n", []string{"f.conf:4: <re-agressive> names an option that nobody defines\n  hint: there are: re-aggressive, re-normal"}},
+		{"a section that does not exist", "-- f.conf --\n[Definition]\nfailregex = <lt_<logtype>/p>\n", []string{"f.conf:2: <lt_file/p> names"}},
 		{"maxlines", "-- f.conf --\n[Definition]\nmaxlines = many\n", []string{`f.conf:2: maxlines "many" is no number`}},
 		{"include from outside", "-- f.conf --\n[INCLUDES]\nbefore = ../a.conf\n  /etc/a.conf\n[Definition]\n", []string{`f.conf:2: include "../a.conf" leaves`, `f.conf:3: include "/etc/a.conf"`}},
 		{"mistake in a section/option tag", "-- f.conf --\n[a]\nx = %(nix)s\n[Definition]\nfailregex = <a/x>\n", []string{"f.conf:2: %(nix)s"}},

@@ -1,9 +1,14 @@
 package fail2ban
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // tags replaces <name> in options by other options. The innermost goes first and a result is looked through again, so
-// <mdre-<mode>> becomes <mdre-normal> and then that option's text. What nobody defines (<HOST>, <F-USER>) stays.
+// <mdre-<mode>> becomes <mdre-normal> and then that option's text. What nobody defines (<HOST>, <F-USER>) stays, but a
+// name that was put together from an option is a mistake in that option: mode=agressive must not load and match nothing.
 type tags struct {
 	opts     options // every option of the filter, the caller's included
 	skip     map[string]bool
@@ -58,7 +63,7 @@ func (t *tags) option(name string, v value) (value, error) {
 }
 
 func (t *tags) line(l line) (value, error) {
-	from := 0
+	from, madeFrom, madeTo := 0, -1, -1 // what the last replacement made
 	for {
 		start, end := innermost(l.text, from)
 		if start < 0 {
@@ -69,6 +74,9 @@ func (t *tags) line(l line) (value, error) {
 			return nil, err
 		}
 		if repl == nil {
+			if name := l.text[start+1 : end-1]; start < madeFrom && madeTo < end && isOption(name) {
+				return nil, &Error{Pos: l.pos, Msg: fmt.Sprintf("<%s> names an option that nobody defines", name), Hint: t.near(name)}
+			}
 			from = end
 			continue
 		}
@@ -82,6 +90,7 @@ func (t *tags) line(l line) (value, error) {
 			return t.lines(lines)
 		}
 		l, from = lines[0], 0 // a result may complete a tag that began before it
+		madeFrom, madeTo = start, start+len(repl[0].text)
 	}
 }
 
@@ -113,6 +122,27 @@ func (t *tags) lookup(name string, pos Pos) (value, error) {
 		}
 	}
 	return t.option(name, v)
+}
+
+// near lists the options whose names begin as the missing one does.
+func (t *tags) near(name string) string {
+	prefix := name[:strings.LastIndexAny(name, "-_/")+1]
+	var names []string
+	for o := range t.opts {
+		if prefix != "" && strings.HasPrefix(o, prefix) {
+			names = append(names, o)
+		}
+	}
+	if len(names) == 0 || len(names) > 10 {
+		return ""
+	}
+	slices.Sort(names)
+	return "there are: " + strings.Join(names, ", ")
+}
+
+// isOption says whether s could be the name of an option, or of one in a section.
+func isOption(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return !isWord(r) && !strings.ContainsRune("-./", r) })
 }
 
 // innermost finds the first <name> at or behind from whose name holds no blank and no bracket; start is -1 if none.
