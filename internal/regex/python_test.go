@@ -203,7 +203,7 @@ func decodeAll(text []byte) []rune {
 // every group.
 func TestAgainstPython(t *testing.T) {
 	o := newOracle(t)
-	n := 4000
+	n := 1500
 	if testing.Short() {
 		n = 400
 	}

@@ -37,6 +37,11 @@ func TestMatch(t *testing.T) {
 		{"watched to the end", []string{`a(?!b$)`, `b`}, "ab", 1, "1-2"},
 		{"watched across a match", []string{`a(?!bbbc)`, `c`}, "abbbc", 1, "4-5"},
 		{"not broken", []string{`a(?!bbbc)`, `c`}, "abbbb", 0, "0-1"},
+		{"a back-reference ignoring case", []string{`(?i)^(é)\1$`}, "éÉ", 0, "0-4 0-2"},
+		{"a back-reference ignoring ASCII case", []string{`(?ai)^(é)\1$`, `(?ai)^(k)\1`}, "kK", 1, "0-2 0-1"},
+		{"the Kelvin sign", []string{`(?i)^k$`}, "\u212a", 0, "0-3"},
+		{"a broken sequence of four", []string{`^.$`}, "\xf0\x9f\x98", 0, "0-3"},
+		{"a surrogate is three characters", []string{`^...$`}, "\xed\xa0\x80", 0, "0-3"},
 		{"conditional", []string{`^(<)?a(?(1)>|$)`}, "<a", -1, ""},
 	}
 	for _, tt := range tests {

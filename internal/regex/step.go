@@ -38,7 +38,6 @@ type stepper struct {
 
 	in      kernel
 	class   int
-	watch   uint16  // what the thread in hand watches, after the character
 	tags    []int16 // the captures of the thread in hand
 	inside  visited
 	emitted visited
