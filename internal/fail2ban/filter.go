@@ -83,7 +83,7 @@ func (c *config) definition(name string, given map[string]string, logtype string
 		return nil, errors.Join(errs...)
 	}
 	maps.Copy(opts, vars)
-	t := tags{opts: opts, fallback: func(name string) (value, error) { return c.qualified(name, vars) }}
+	t := tags{opts: opts, fallback: func(name string) (value, error) { return c.tag(name, vars) }}
 	return t.all()
 }
 
@@ -117,26 +117,22 @@ func (c *config) interpolated(def, vars options) (options, []error) {
 	return opts, errs
 }
 
-// qualified is the second place where a tag is looked for: <section/option>, <known/option>, and any option of
-// [Definition]. A reference in it that leads nowhere leaves the tag as it stands, as in fail2ban.
-func (c *config) qualified(name string, vars options) (value, error) {
+// tag is the second place where a tag is looked for, behind the filter's options: <section/option>, <known/option>, and
+// any option of [Definition]. The value is nil if nobody defines it.
+func (c *config) tag(name string, vars options) (value, error) {
 	if section, option, ok := strings.Cut(name, "/"); ok {
-		sections := []string{section}
 		switch strings.ToLower(section) {
 		case "known":
 			if v, ok := c.known["Definition"][option]; ok {
 				in := interpolation{config: c, section: "Definition"}
 				return in.value(v, 1)
 			}
-			sections = []string{"Definition"}
+			section = "Definition"
 		case "default":
-			sections = []string{"DEFAULT"}
+			section = "DEFAULT"
 		}
-		for _, s := range sections {
-			if _, exists := c.sections[s]; !exists && s != "DEFAULT" {
-				continue
-			}
-			if v, ok, err := c.get(s, option, nil); ok || err != nil {
+		if _, exists := c.sections[section]; exists || section == "DEFAULT" {
+			if v, ok, err := c.get(section, option, nil); ok || err != nil {
 				return v, err
 			}
 		}

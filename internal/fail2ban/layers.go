@@ -30,7 +30,7 @@ func loadLayers(fsys fs.FS, name string) (*config, error) {
 	paths := l.layers(name)
 	var order []string
 	for _, p := range paths {
-		order = l.withIncludes(order, paths, p, Pos{}, nil)
+		order = l.withTwin(order, paths, p, Pos{}, nil)
 	}
 	if len(l.errs) > 0 {
 		return nil, errors.Join(l.errs...)
@@ -55,9 +55,9 @@ func (l *loader) layers(name string) []string {
 	return all
 }
 
-// withIncludes appends p to order, with the files it wants before and behind it, and then its .local twin unless the
-// caller's list has it anyway. The files of trail are being read: one of them again is a loop, and is cut.
-func (l *loader) withIncludes(order, siblings []string, p string, from Pos, trail []string) []string {
+// withTwin appends p to order with its includes, and then its .local twin unless the caller's list has it anyway. The
+// files of trail are being read: one of them again is a loop, and is cut.
+func (l *loader) withTwin(order, siblings []string, p string, from Pos, trail []string) []string {
 	order = l.one(order, p, from, trail)
 	twin := strings.TrimSuffix(p, path.Ext(p)) + ".local"
 	if !slices.Contains(siblings, twin) {
@@ -66,6 +66,7 @@ func (l *loader) withIncludes(order, siblings []string, p string, from Pos, trai
 	return order
 }
 
+// one appends p to order, behind the files it wants before it and ahead of those it wants after it.
 func (l *loader) one(order []string, p string, from Pos, trail []string) []string {
 	f := l.file(p, from)
 	if f == nil {
@@ -88,7 +89,10 @@ func (l *loader) one(order []string, p string, from Pos, trail []string) []strin
 // own files name .local files that nobody has.
 func (l *loader) includes(order []string, f *file, key string, trail []string) []string {
 	for _, inc := range f.sections["INCLUDES"][key] {
-		if inc.text == "" || len(l.errs) > 0 && len(order) >= maxFiles {
+		if len(order) >= maxFiles && len(l.errs) > 0 {
+			return order // told already; files that include each other twice would take 2^n steps to no end
+		}
+		if inc.text == "" {
 			continue
 		}
 		p := path.Join(path.Dir(f.name), inc.text)
@@ -100,7 +104,7 @@ func (l *loader) includes(order []string, f *file, key string, trail []string) [
 		if slices.Contains(trail, p) {
 			continue
 		}
-		order = l.withIncludes(order, nil, p, inc.pos, trail)
+		order = l.withTwin(order, nil, p, inc.pos, trail)
 	}
 	return order
 }
