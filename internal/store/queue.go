@@ -8,10 +8,11 @@ import (
 	"tocsin"
 )
 
-// batch is work for the writer. All of it is written in one transaction.
+// batch is work for the writer.
 type batch struct {
 	requests  []*request // in the order they came
 	decisions int        // in requests
+	flushes   []*request // answered when nothing else is left
 	logins    []tocsin.Login
 	counts    map[countKey]FailureCount
 	marks     map[markKey]Mark
@@ -21,6 +22,7 @@ type batch struct {
 type request struct {
 	decisions []tocsin.Decision
 	do        func(context.Context, *file) error // instead of decisions
+	last      bool                               // when nothing else is left
 	done      chan error                         // holds one: the writer never waits for whom has gone
 }
 
@@ -29,7 +31,44 @@ func newBatch() batch {
 }
 
 func (b *batch) empty() bool {
-	return len(b.requests) == 0 && len(b.logins) == 0 && len(b.counts) == 0 && len(b.marks) == 0
+	return len(b.requests) == 0 && len(b.flushes) == 0 && !b.others()
+}
+
+// others says whether there is work that nobody waits for.
+func (b *batch) others() bool { return len(b.logins) > 0 || len(b.counts) > 0 || len(b.marks) > 0 }
+
+// smallBatch is how many logins and counts are written in one transaction: a few milliseconds. A decision that comes
+// meanwhile waits for no more than that.
+const smallBatch = 64
+
+// hurried takes out what somebody waits for, and the marks, which are few.
+func (b *batch) hurried() batch {
+	out := newBatch()
+	out.requests, out.decisions = b.requests, b.decisions
+	out.marks, b.marks = b.marks, out.marks
+	b.requests, b.decisions = nil, 0
+	return out
+}
+
+// some takes out a small part of the rest: logins and counts first, then the marks, then those who wait for the end of it.
+// Marks come out only while no decision waits, so that none overtakes a decision that was put before it.
+func (b *batch) some() batch {
+	out := newBatch()
+	n := min(smallBatch, len(b.logins))
+	out.logins, b.logins = b.logins[:n], b.logins[n:]
+	for k, c := range b.counts {
+		if n++; n > smallBatch {
+			return out
+		}
+		out.counts[k] = c
+		delete(b.counts, k)
+	}
+	if len(b.logins) > 0 || len(b.requests) > 0 {
+		return out
+	}
+	out.marks, b.marks = b.marks, out.marks
+	out.requests, b.flushes = b.flushes, nil
+	return out
 }
 
 // Put keeps decisions. They are on the disk when it returns nil; those of one call are written together or not at all.
@@ -59,13 +98,17 @@ func (s *Store) wait(ctx context.Context, r *request) error {
 		s.mu.Unlock()
 		return ErrClosed
 	case s.waiting.decisions+s.flight.decisions+len(r.decisions) > s.o.Queue,
-		len(s.waiting.requests)+len(s.flight.requests) >= s.o.Queue+maxChanges:
+		len(s.waiting.requests)+len(s.waiting.flushes)+len(s.flight.requests) >= s.o.Queue+maxChanges:
 		s.stats.Refused += uint64(len(r.decisions))
 		s.mu.Unlock()
 		return ErrFull
 	}
-	s.waiting.requests = append(s.waiting.requests, r)
-	s.waiting.decisions += len(r.decisions)
+	if r.last {
+		s.waiting.flushes = append(s.waiting.flushes, r)
+	} else {
+		s.waiting.requests = append(s.waiting.requests, r)
+		s.waiting.decisions += len(r.decisions)
+	}
 	s.mu.Unlock()
 	poke(s.wake)
 	select {
@@ -94,9 +137,9 @@ func (s *Store) change(what string, do func(context.Context, *file) error) error
 	}
 }
 
-// Flush waits until everything that was queued before the call is on the disk.
+// Flush waits until everything that was queued before the call is on the disk. While ever more comes it may wait long.
 func (s *Store) Flush(ctx context.Context) error {
-	return s.wait(ctx, &request{do: func(context.Context, *file) error { return nil }})
+	return s.wait(ctx, &request{do: func(context.Context, *file) error { return nil }, last: true})
 }
 
 // enqueue adds to what is written along. add is called under the lock and says how many entries it had to drop.

@@ -52,6 +52,7 @@ type Store struct {
 	mu      sync.Mutex
 	waiting batch // not yet taken by the writer
 	flight  batch // being written
+	owed    bool  // to what nobody waits for, because it was passed over
 	closed  bool
 	stats   Stats
 

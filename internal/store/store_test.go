@@ -442,6 +442,9 @@ func TestPrune(t *testing.T) {
 	if err := errors.Join(s.Allow(AllowEntry{Prefix: netip.PrefixFrom(addr, 32), Until: now.Add(-1)}), s.Allow(AllowEntry{Prefix: netip.PrefixFrom(addr, 24)})); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
 	n, err := s.Prune(ctx, now, Retention{Evidence: 90 * day, Bans: 365 * day, Logins: 90 * day})
 	if err != nil {
 		t.Fatal(err)
@@ -473,6 +476,9 @@ func TestPruneBounds(t *testing.T) {
 		a := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
 		s.PutLogin(tocsin.Login{Addr: a, At: t0.Add(time.Duration(i) * time.Second), Opened: true})
 		s.CountFailures(FailureCount{Day: t0.AddDate(0, 0, i), Prefix: netip.PrefixFrom(a, 32), N: 1})
+	}
+	if err := s.Flush(ctx); err != nil {
+		t.Fatal(err)
 	}
 	size := s.Stats().Size
 	if n, err := s.Prune(ctx, t0.AddDate(1, 0, 0), Retention{}); n != 80 || err != nil {
@@ -514,5 +520,37 @@ func TestClosed(t *testing.T) {
 	s = open(t, s.path, Options{})
 	if got, err := s.Marks("x"); len(got) != 1 || err != nil {
 		t.Errorf("Close did not write what was queued: %v, %v", got, err)
+	}
+}
+
+// Decisions are not kept waiting by what nobody waits for, and what nobody waits for is not forgotten because of them.
+func TestTurns(t *testing.T) {
+	b := newBatch()
+	for i := range 3 * smallBatch {
+		a := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+		b.counts[countKey{prefix: netip.PrefixFrom(a, 32)}] = FailureCount{N: 1}
+	}
+	b.logins = make([]tocsin.Login, 10)
+	b.marks[markKey{"x", ""}] = Mark{}
+	b.requests, b.decisions = []*request{{decisions: make([]tocsin.Decision, 2)}}, 2
+	b.flushes = []*request{{last: true}}
+
+	out := b.hurried()
+	if len(out.requests) != 1 || out.decisions != 2 || len(out.marks) != 1 || len(out.logins)+len(out.counts) != 0 || b.decisions != 0 {
+		t.Errorf("in a hurry: %+v", out)
+	}
+	var rows, rounds, flushed int
+	for ; !b.empty(); rounds++ {
+		out := b.some()
+		if n := len(out.logins) + len(out.counts); n > smallBatch {
+			t.Errorf("round %d writes %d rows, want at most %d", rounds, n, smallBatch)
+		}
+		rows += len(out.logins) + len(out.counts)
+		if flushed += len(out.requests); flushed > 0 && !b.empty() {
+			t.Error("a flush is answered before everything is written")
+		}
+	}
+	if rows != 3*smallBatch+10 || flushed != 1 {
+		t.Errorf("%d rows and %d flushes in %d rounds, want %d and 1", rows, flushed, rounds, 3*smallBatch+10)
 	}
 }

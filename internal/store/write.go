@@ -22,11 +22,18 @@ func (s *Store) write(ctx context.Context, f *file) {
 	}
 }
 
-// next waits for work and moves it to s.flight. It is false when the store is closed and nothing is left to write.
+// next waits for work and moves what one transaction shall hold to s.flight: what somebody waits for, and in turn with it
+// a little of the rest. It is false when the store is closed and nothing is left to write.
 func (s *Store) next() bool {
 	for {
 		s.mu.Lock()
-		s.flight, s.waiting = s.waiting, newBatch()
+		if len(s.waiting.requests) > 0 && !s.owed {
+			s.flight = s.waiting.hurried()
+			s.owed = s.waiting.others()
+		} else {
+			s.flight = s.waiting.some()
+			s.owed = false
+		}
 		closed := s.closed
 		s.mu.Unlock()
 		if !s.flight.empty() || s.damaged.Load() != nil {
@@ -158,7 +165,7 @@ func (s *Store) fail(err error) {
 	s.o.Log.Error("store cannot keep this", "err", err)
 }
 
-// write writes a batch, in the order that makes a mark durable together with every decision before it.
+// write writes a batch in one transaction.
 func (b *batch) write(ctx context.Context, f *file) error {
 	for _, r := range b.requests {
 		if err := r.write(ctx, f); err != nil {
