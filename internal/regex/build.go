@@ -6,17 +6,16 @@ import "slices"
 const thrash = 10
 
 // start gives the row where the rules from rule on begin.
-func (m *Matcher) start(rule int) (uint32, bool) {
-	if row := m.cache.starts[rule]; row != unknown {
-		return uint32(row), true
+func (m *Matcher) start(rule int) uint32 {
+	if row := m.cache.starts[rule]; row != noRow {
+		return row
 	}
 	if m.full() {
 		m.flush()
 	}
-	k := m.step.first(rule)
-	row := m.add(kernel{threads: k.threads, tags: k.tags, left: k.left}, nil)
-	m.cache.starts[rule] = int32(row)
-	return row, true
+	row := m.add(m.step.first(rule), nil)
+	m.cache.starts[rule] = row
+	return row
 }
 
 func (m *Matcher) flush() {
@@ -28,21 +27,21 @@ func (m *Matcher) flush() {
 
 // build computes the transition of a row for a class and enters it. It does nothing if the cache is full or the step met a
 // bound, and returns unknown.
-func (m *Matcher) build(row uint32, class int) int32 {
+func (m *Matcher) build(row uint32, class int) entry {
 	if m.full() || !m.step.step(m.state(row).kernel, class) {
 		return unknown
 	}
 	to := m.enter()
 	st := m.state(to)
 	moves := m.movesTo(st.tags)
-	value := int32(to << rowShift)
+	value := goOn(to, 0)
 	switch {
 	case st.done || st.rest || len(moves) > 1 || len(moves) == 1 && (moves[0].src != tagHere || moves[0].dst >= smallRegs):
-		value = edgeAt - int32(len(m.cache.edges))
+		value = takeEdge(len(m.cache.edges))
 		m.cache.edges = append(m.cache.edges, edge{row: to, to: st, moves: moves})
 		m.cache.bytes += 48 + 4*len(moves)
 	case len(moves) == 1:
-		value |= int32(moves[0].dst)
+		value = goOn(to, uint8(moves[0].dst))
 	}
 	m.cache.trans[row+uint32(class)] = value
 	return value
@@ -50,7 +49,8 @@ func (m *Matcher) build(row uint32, class int) int32 {
 
 // full tells whether no state may be added.
 func (m *Matcher) full() bool {
-	return m.cache.bytes > m.set.opts.CacheBytes || len(m.cache.trans) > maxRow-m.set.classes || len(m.step.watches) > maxWatches/2
+	return m.cache.bytes > m.set.opts.CacheBytes || len(m.cache.trans) > maxRows-m.set.classes ||
+		len(m.step.watches) > maxWatches/2
 }
 
 // enter finds the state of the step's result, or adds it, and leaves the result's names for movesTo.
@@ -94,7 +94,7 @@ func (m *Matcher) add(k kernel, key []byte) uint32 {
 	if key != nil {
 		m.cache.index[string(key)] = row
 	}
-	m.cache.bytes += 4*m.set.classes + 2*len(key) + 16*len(k.threads) + 2*len(k.tags) + 160
+	m.cache.bytes += 8*m.set.classes + 2*len(key) + 16*len(k.threads) + 2*len(k.tags) + 160
 	m.stats.Built++
 	return row
 }

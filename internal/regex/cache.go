@@ -16,32 +16,44 @@ type state struct {
 // move is one write of an edge: register dst gets the value of src, or the place if src is tagHere.
 type move struct{ dst, src int16 }
 
-// edge is a transition that does more than a value in cache.trans can say.
+// edge is a transition that does more than an entry can say.
 type edge struct {
 	row   uint32
 	to    *state
 	moves []move
 }
 
-// A value in cache.trans that is not negative is the row to go on in, shifted, and the register that gets the place of the
-// step; register 0 is for nobody, so that the inner loop writes always and asks never. Negative are unknown, and edgeAt-i
-// for edge i: what leads to a state that is done or at rest, or moves more than that.
+// entry is what the table holds for a row and a class. The lower half is the row to go on in, and the upper the register
+// that gets the place of the step; register 0 is nobody's, so that the inner loop always writes and never asks. If the lower
+// half is negative, the entry is unknown, or the number of an edge: for what leads to a state that is done or at rest, or
+// moves more than that.
+type entry uint64
+
 const (
-	unknown   int32 = -1
-	edgeAt    int32 = -2
-	rowShift        = 8
-	smallRegs       = 1 << rowShift
-	maxRow          = 1 << (31 - rowShift)
+	unknown   entry = 1<<32 - 1
+	firstEdge entry = unknown - 1 // edges are numbered downwards
+
+	noRow     uint32 = 1<<32 - 1
+	maxRows          = 1 << 31
+	smallRegs        = 1 << 8 // registers an entry can name
 )
+
+func goOn(row uint32, reg uint8) entry { return entry(row) | entry(reg)<<32 }
+func takeEdge(n int) entry             { return firstEdge - entry(n) }
+
+func (e entry) special() bool { return int32(e) < 0 }
+func (e entry) row() uint32   { return uint32(e) }
+func (e entry) reg() uint8    { return uint8(e >> 32) }
+func (e entry) edge() int     { return int(firstEdge - e) }
 
 // cache is the part of the automaton that was met so far. State i has the row trans[i*classes:]; a row is named by where it
 // begins, so that the inner loop need not multiply.
 type cache struct {
-	trans  []int32
+	trans  []entry
 	states []*state
 	edges  []edge
 	index  map[string]uint32 // key of a kernel -> row
-	starts []int32           // by rule: the row of the first state, or unknown
+	starts []uint32          // by rule: the row of the first state, or noRow
 	bytes  int               // a fair estimate of what it takes
 }
 
@@ -49,10 +61,10 @@ func (c *cache) reset(rules int) {
 	c.trans, c.states, c.edges = c.trans[:0], nil, nil
 	c.index = map[string]uint32{}
 	if c.starts == nil {
-		c.starts = make([]int32, rules+1)
+		c.starts = make([]uint32, rules+1)
 	}
 	for i := range c.starts {
-		c.starts[i] = unknown
+		c.starts[i] = noRow
 	}
 	c.bytes = 0
 }

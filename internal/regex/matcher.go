@@ -138,20 +138,17 @@ func (m *Matcher) walk(text []byte, rule int, newline bool) *state {
 	if !newline && len(text) > 0 && text[len(text)-1] == '\n' {
 		body, newline = text[:len(text)-1], true
 	}
-	row, ok := m.start(rule)
-	if !ok {
-		return nil
-	}
+	row := m.start(rule)
 	byteOf, i := &m.set.byteOf, 0
 	for {
 		trans, regs, from := m.cache.trans, (*[smallRegs]int)(m.regs), i
 		for i < len(body) {
 			next := trans[row+uint32(byteOf[body[i]])]
-			if next < 0 {
+			if next.special() {
 				break
 			}
-			regs[uint8(next)] = i
-			row = uint32(next) >> rowShift
+			regs[next.reg()] = i
+			row = next.row()
 			i++
 		}
 		m.since += i - from
@@ -174,13 +171,13 @@ func (m *Matcher) walk(text []byte, rule int, newline bool) *state {
 				return m.walkDirect(m.state(row), body, i, newline)
 			}
 		}
-		if next >= 0 {
-			m.regs[uint8(next)] = i
-			row = uint32(next) >> rowShift
+		if !next.special() {
+			m.regs[next.reg()] = i
+			row = next.row()
 			i += width
 			continue
 		}
-		e := &m.cache.edges[edgeAt-next]
+		e := &m.cache.edges[next.edge()]
 		m.move(e.moves, i)
 		if e.to.done {
 			return e.to
@@ -210,16 +207,16 @@ func (m *Matcher) finish(row uint32, at int, newline bool) *state {
 				return m.finishDirect(m.state(row), at, class)
 			}
 		}
-		if next < 0 {
-			e := &m.cache.edges[edgeAt-next]
+		if next.special() {
+			e := &m.cache.edges[next.edge()]
 			m.move(e.moves, at)
 			if e.to.done {
 				return e.to
 			}
 			row = e.row
 		} else {
-			m.regs[uint8(next)] = at
-			row = uint32(next) >> rowShift
+			m.regs[next.reg()] = at
+			row = next.row()
 		}
 		class = classEnd
 		at++
