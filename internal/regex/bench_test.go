@@ -173,3 +173,23 @@ func benchmarkLog(b *testing.B, prefixPattern string, rulePatterns []string) {
 	b.ReportMetric(float64(s.States), "states")
 	b.ReportMetric(float64(s.Confirmations), "confirmations")
 }
+
+// BenchmarkNewSet is what starting a filter costs.
+func BenchmarkNewSet(b *testing.B) {
+	var res []*Regexp
+	for _, p := range expand(sshdRules) {
+		re, err := Compile(p, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		res = append(res, re)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := NewSet(res, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.NewMatcher()
+	}
+}

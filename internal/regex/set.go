@@ -121,10 +121,14 @@ func (s *Set) classify() error {
 	byKey := map[string]uint16{}
 	var reps []rune
 	key := make([]byte, (len(s.sets)+1+7)/8)
+	at := make([]int, len(s.sets)) // how far each set was read: lo only grows
 	for i, lo := range cuts[:len(cuts)-1] {
 		clear(key)
 		for j, set := range s.sets {
-			if set.has(lo) {
+			for at[j] < len(set) && set[at[j]+1] < lo {
+				at[j] += 2
+			}
+			if at[j] < len(set) && set[at[j]] <= lo {
 				key[j/8] |= 1 << (j % 8)
 			}
 		}

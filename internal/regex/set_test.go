@@ -253,3 +253,24 @@ func TestTooMany(t *testing.T) {
 		t.Errorf("stats %+v: want it flushed and well again", s)
 	}
 }
+
+// TestManyCaptures has more captures in hand than there are registers.
+func TestManyCaptures(t *testing.T) {
+	pattern := "^" + strings.Repeat("(a?)", 250) + strings.Repeat("a", 250) + "$"
+	m := mustSet(t, Options{Steps: 1 << 24}, pattern).NewMatcher()
+	for _, n := range []int{249, 250, 400, 500, 501} {
+		want := -1
+		if n >= 250 && n <= 500 {
+			want = 0
+		}
+		if got := m.Match(bytes.Repeat([]byte("a"), n)); got != want {
+			t.Errorf("%d characters: rule %d, want %d", n, got, want)
+		}
+		if start, end := m.Group(1); want == 0 && (start != 0 || end != min(1, n-250)) {
+			t.Errorf("%d characters: group 1 is %d-%d", n, start, end)
+		}
+	}
+	if s := m.Stats(); s.TooMany == 0 || s.OutOfSteps > 0 {
+		t.Errorf("stats %+v: want texts that were too much, and enough steps", s)
+	}
+}

@@ -142,7 +142,24 @@ func (st *stepper) step(k kernel, class int) bool {
 		}
 	}
 	st.next.left = st.set.context[class] & need
-	return !st.tooMany
+	return !st.tooMany && st.placed() <= maxPlaced
+}
+
+// maxPlaced bounds the captures of a kernel, so that a register fits into an int16.
+const maxPlaced = 1 << 14
+
+// placed counts the captures of the result. Most kernels have too few tags to count.
+func (st *stepper) placed() int {
+	if len(st.next.tags) <= maxPlaced {
+		return len(st.next.tags)
+	}
+	n := 0
+	for _, tag := range st.next.tags {
+		if tag != tagUnset {
+			n++
+		}
+	}
+	return n
 }
 
 // follow takes t to all instructions it reaches without a character, in order of preference, and steps over those that
