@@ -241,6 +241,26 @@ func (c *cell) newFilter(dated bool, dates *filter.Dates) (*filter.Filter, error
 	return f, nil
 }
 
+// dateKey says how dates are looked for: two jails with the same key find the same.
+type dateKey struct {
+	zone, pattern string
+}
+
+func (c *cell) datedAs() dateKey {
+	k := dateKey{zone: c.loc.String()}
+	for _, p := range c.def.Datepattern {
+		k.pattern += p.Text + "\n"
+	}
+	return k
+}
+
+func (c *cell) newDates() (*filter.Dates, error) {
+	if len(c.def.Datepattern) == 0 {
+		return filter.NewDates(c.loc, time.Now), nil
+	}
+	return filter.ParseDatepattern(c.def.Datepattern, c.loc, time.Now)
+}
+
 // openSource makes a source by its name, to be read on from the marks.
 func openSource(name string, o sourceOptions) (reading, error) {
 	spec, err := source.Parse(name)

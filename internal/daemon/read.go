@@ -135,16 +135,19 @@ func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
 		return nil, err
 	}
 	o := sourceOptions{log: g.log, since: now}
-	dates := map[*time.Location]*filter.Dates{}
+	dates := map[dateKey]*filter.Dates{} // those that look for dates in the same way share what they find
 	for _, c := range s.cells {
 		if !c.reads(name) {
 			continue
 		}
 		// Records of the journal and of syslog sockets bring their time along, files are dated line by line.
-		if dates[c.loc] == nil {
-			dates[c.loc] = filter.NewDates(c.loc, time.Now)
+		k := c.datedAs()
+		if dates[k] == nil {
+			if dates[k], err = c.newDates(); err != nil {
+				return nil, err
+			}
 		}
-		f, err := c.newFilter(spec.Kind == source.KindFile, dates[c.loc])
+		f, err := c.newFilter(spec.Kind == source.KindFile, dates[k])
 		if err != nil {
 			return nil, err
 		}
@@ -153,7 +156,11 @@ func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
 			o.since = from
 		}
 		if o.loc == nil {
-			o.loc, o.dateOf = c.loc, dateOf(filter.NewDates(c.loc, time.Now))
+			d, err := c.newDates() // of its own: bisecting jumps about in the log
+			if err != nil {
+				return nil, err
+			}
+			o.loc, o.dateOf = c.loc, dateOf(d)
 		}
 	}
 	if o.marks, err = g.marks(name); err != nil {
