@@ -80,10 +80,7 @@ func TestKillNineTwentyTimes(t *testing.T) {
 	default:
 	}
 
-	s.within(answer, "all bans", func() (bool, error) { return len(s.banned()) >= len(want), nil })
-	if got := s.banned(); !maps.Equal(got, want) {
-		t.Errorf("banned: %v\nwant:   %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
-	}
+	s.bannedAre(want)
 	times := map[string]int{}
 	for _, b := range ask[api.Bans](s, "bans", "--all").Bans {
 		if times[b.Prefix]++; times[b.Prefix] > 1 {
@@ -98,6 +95,19 @@ func TestKillNineTwentyTimes(t *testing.T) {
 		if !strings.Contains(rules, strings.TrimSuffix(prefix, "/32")) {
 			t.Errorf("%s is banned, and not in the kernel", prefix)
 		}
+	}
+}
+
+// bannedAre fails the test unless those who are banned soon are those of want.
+func (s *scene) bannedAre(want map[string]bool) {
+	s.t.Helper()
+	var got map[string]bool
+	err := lab.Poll(s.ctx, answer, func() (bool, error) {
+		got = s.banned()
+		return maps.Equal(got, want), nil
+	})
+	if err != nil {
+		s.t.Errorf("banned: %v\nwant:   %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 	}
 }
 
@@ -253,10 +263,7 @@ func TestLogrotateUnderAttack(t *testing.T) {
 	default:
 	}
 	t.Logf("%d rotations", rotations)
-	s.within(answer, "all bans", func() (bool, error) { return len(s.banned()) >= len(want), nil })
-	if got := s.banned(); !maps.Equal(got, want) {
-		t.Errorf("banned: %v\nwant:   %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
-	}
+	s.bannedAre(want)
 }
 
 func TestLateLogFile(t *testing.T) {
@@ -347,7 +354,7 @@ func TestStalledDisk(t *testing.T) {
 	t.Parallel() // it waits half a minute
 	const stall = 30 * time.Second
 	s := newScene(t, 3*time.Minute)
-	out, err := s.Victim.Script(s.ctx, `
+	_, err := s.Victim.Script(s.ctx, `
 mkdir `+stateDir+`
 dd if=/dev/zero of=/run/lab/disk bs=1M count=16 status=none
 mkfs.ext4 -q /run/lab/disk
@@ -355,7 +362,6 @@ mount -o loop /run/lab/disk `+stateDir)
 	if err != nil {
 		t.Skipf("no loop device here: %v", err)
 	}
-	t.Log(strings.TrimSpace(out))
 	s.configure(sshd)
 	s.run("--config", configFile)
 
