@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"syscall"
 	"time"
 )
 
@@ -19,9 +18,16 @@ type usage struct {
 	stdout    []byte
 }
 
-// measure runs a program to its end on one core.
+// measure runs a program to its end on one core. time(1) stands between, because a child begins its life as large as its
+// parent, and that counts as its peak.
 func measure(ctx context.Context, stdin string, name string, args ...string) (usage, error) {
-	cmd := exec.CommandContext(ctx, "taskset", append([]string{"-c", "0", name}, args...)...)
+	peak, err := os.CreateTemp("", "peak")
+	if err != nil {
+		return usage{}, err
+	}
+	defer os.Remove(peak.Name())
+	defer peak.Close()
+	cmd := exec.CommandContext(ctx, "taskset", append([]string{"-c", "0", "time", "-f", "%M", "-o", peak.Name(), name}, args...)...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if stdin != "" {
@@ -36,11 +42,11 @@ func measure(ctx context.Context, stdin string, name string, args ...string) (us
 	if err := cmd.Run(); err != nil {
 		return usage{}, fmt.Errorf("%s: %w\n%s", name, err, errs.Bytes())
 	}
-	ru := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	return usage{
-		wall: time.Since(start), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
-		peakKB: ru.Maxrss, stdout: out.Bytes(),
-	}, nil
+	u := usage{wall: time.Since(start), cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), stdout: out.Bytes()}
+	if _, err := fmt.Fscan(peak, &u.peakKB); err != nil {
+		return u, fmt.Errorf("read what time(1) says of %s: %w", name, err)
+	}
+	return u, nil
 }
 
 // best is the run of n that cost the least CPU: the one that others disturbed least.

@@ -26,12 +26,15 @@ ps:procps
 mkfs.ext4:e2fsprogs
 fsfreeze:util-linux
 make:make
+/lib/systemd/systemd-journal-remote:systemd-journal-remote
 '
 case "${1-}" in
 '') ;;
 bench) wanted="$wanted
 fail2ban-regex:fail2ban
 sshguard:sshguard
+time:time
+taskset:util-linux
 " ;;
 *)
 	say "unknown argument $1; the only one is bench"
