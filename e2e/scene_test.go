@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,8 +31,9 @@ func TestMain(m *testing.M) {
 		if noReason = lab.Missing(); noReason != "" {
 			return m.Run()
 		}
-		dir, err := os.MkdirTemp("", "tocsin-e2e-")
-		if err != nil {
+		removeLeft()
+		dir := leftPrefix + strconv.Itoa(os.Getpid())
+		if err := os.Mkdir(dir, 0o755); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -45,6 +47,23 @@ func TestMain(m *testing.M) {
 		}
 		return m.Run()
 	}())
+}
+
+// leftPrefix and a process id are the name of the one folder that these tests have on the machine, for the binary.
+var leftPrefix = filepath.Join(os.TempDir(), "tocsin-e2e-")
+
+// removeLeft removes what runs that were killed have left.
+func removeLeft() {
+	dirs, err := filepath.Glob(leftPrefix + "[0-9]*")
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(strings.TrimPrefix(dir, leftPrefix))
+		if err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
+			os.RemoveAll(dir)
+		}
+	}
 }
 
 // Where things lie on the victim. The first three are in memory, and each test has its own.
