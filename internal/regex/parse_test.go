@@ -66,6 +66,7 @@ func TestErrors(t *testing.T) {
 		{`(a(?(1)b))`, 5, "a conditional cannot ask for the group it stands in", false},
 		{`a{70000}`, 2, "the repeat count is larger than 65536", false},
 		{`(?:a{256}){257}`, 0, "the pattern is too large: more than 65536 instructions", false},
+		{`(?:(?:(?:){9999}){9999}){9999}`, 0, "the pattern is too large: more than 65536 instructions", false},
 		{strings.Repeat("(?:", 201) + strings.Repeat(")", 201), 600, "more than 200 groups within one another", false},
 		{strings.Repeat("()", 501), 1000, "more than 500 groups", false},
 		{strings.Repeat("a", maxPattern+1), maxPattern, "the pattern has 65537 bytes, more than 65536", false},

@@ -56,6 +56,7 @@ type builder struct {
 	program
 	limit   int // the program may grow to this length
 	full    bool
+	work    int  // nodes written so far: a repeat of nothing writes no instruction, however large its count
 	exact   bool // write every construct as it is; otherwise what no automaton can decide is widened
 	caps    bool // write captures
 	approx  bool // the program accepts more than the pattern
@@ -85,7 +86,7 @@ func (b *builder) rule(re *Regexp, n int) uint32 {
 }
 
 func (b *builder) ruleWith(re *Regexp, n int, caps bool) uint32 {
-	b.caps = caps
+	b.caps, b.work = caps, 0
 	mark := len(b.insts)
 	match := b.emit(inst{op: opMatch, n: int32(n)})
 	b.emit(inst{op: opDone, n: int32(n)})
@@ -189,6 +190,9 @@ func (b *builder) comp(n *node, next uint32) uint32 {
 // with its captures, but ends the repeat (MAX_UNTIL and MIN_UNTIL in Modules/_sre/sre_lib.h). It is also why no program has
 // a loop that takes no character. The price is that such a body is written twice.
 func (b *builder) either(n *node, empty, taken uint32) uint32 {
+	if b.work++; b.work > maxWork {
+		b.full = true
+	}
 	if b.full {
 		return 0
 	}

@@ -37,6 +37,7 @@ const (
 	maxNesting = 200      // parentheses within parentheses
 	maxGroups  = 500      // capturing groups
 	maxProgram = 1 << 16  // instructions of one pattern; repeats are written out, so x{256}{256} is 65,536
+	maxWork    = 1 << 20  // parts of the pattern, with repeats written out
 	maxRepeat  = 1 << 16  // the largest count in {m,n}
 )
 
