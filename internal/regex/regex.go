@@ -107,5 +107,6 @@ func (re *Regexp) String() string { return re.pattern }
 func (re *Regexp) GroupNames() []string { return slices.Clone(re.names) }
 
 // Regular tells whether the automaton alone decides this pattern. It does for everything but back-references, atomic
-// groups and possessive repeats, look-behind of more than one character, and positive look-ahead of more than one.
+// groups and possessive repeats, look-behind and positive look-ahead over more than one character, a look-around within a
+// negative look-ahead, and conditionals on a group within a look-around.
 func (re *Regexp) Regular() bool { return re.regular }
