@@ -67,6 +67,9 @@ func (g *Guard) take(e event) {
 			Source: e.mark.Source, Path: e.mark.Path, File: e.mark.Pos.File, Offset: e.mark.Pos.Offset,
 			Fingerprint: e.mark.Fingerprint, Cursor: e.mark.Cursor, At: e.mark.At,
 		})
+		if e.first {
+			g.flushFirst()
+		}
 	case e.seen && !e.cell.rebuilding:
 		// A jail that went through a reload has counted it already.
 	case e.login != nil:
@@ -75,6 +78,16 @@ func (g *Guard) take(e event) {
 		g.takeFailure(e)
 	case e.badID:
 		e.cell.tally.badIDs++
+	}
+}
+
+// flushFirst waits until the first mark of a source is on the disk. Without it a guard that is killed within a second would
+// start for the first time again and again, and what is logged between two of its lives would be news to none of them.
+func (g *Guard) flushFirst() {
+	ctx, cancel := context.WithTimeout(context.Background(), storeWait)
+	defer cancel()
+	if err := g.store.Flush(ctx); err != nil {
+		g.log.Warn("the first mark is not stored yet", "err", err)
 	}
 }
 

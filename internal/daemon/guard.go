@@ -166,11 +166,12 @@ func (g *Guard) serve(ctx context.Context, first *set, socket net.Listener, relo
 	stopDecider := make(chan struct{})
 	go func() { defer close(decided); g.decideUntil(stopDecider) }()
 
+	// Before anybody can ask about it.
+	g.do(rest, func() { g.use(first) })
 	spawn("control socket", func(ctx context.Context) error { return api.Serve(ctx, socket, api.Handler(g.operations())) })
 	spawn("firewall watch", func(ctx context.Context) error { return g.wall.Watch(ctx, g.mayRestore) })
 	spawn("address watch", func(ctx context.Context) error { return host.Watch(ctx, func() { g.lookAgain(ctx) }) })
 	spawn("store upkeep", g.pruneHourly)
-	g.do(rest, func() { g.use(first) })
 
 	notify(daemon.SdNotifyReady)
 	for running := true; running; {

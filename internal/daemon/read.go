@@ -33,6 +33,7 @@ type event struct {
 	failure *tocsin.Failure
 	login   *tocsin.Login
 	mark    *source.Mark
+	first   bool // of a source that was never read before
 	badID   bool
 	seen    bool
 }
@@ -40,6 +41,7 @@ type event struct {
 // reader takes the records of one source through the filters of all jails that read it. It runs in the source's
 // goroutine.
 type reader struct {
+	unread bool // no mark of this source is stored: it was never read before
 	name   string
 	src    reading
 	taps   []tap
@@ -100,7 +102,10 @@ func (r *reader) bend(at time.Time, seen bool) time.Time {
 	return at
 }
 
-func (r *reader) mark(m source.Mark) { r.send(event{mark: &m}) }
+func (r *reader) mark(m source.Mark) {
+	r.send(event{mark: &m, first: r.unread})
+	r.unread = false
+}
 
 // send waits while the decider is busy: the bytes of a file stay on the disk, and a socket has a queue of its own that
 // counts what it drops. The decider outlives every reader, so the wait ends.
@@ -166,6 +171,7 @@ func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
 	if o.marks, err = g.marks(name); err != nil {
 		g.log.Warn("cannot tell how far a source was read; reading on from now", "source", name, "err", err)
 	}
+	r.unread = len(o.marks) == 0
 	r.src, err = openSource(name, o)
 	return r, err
 }
