@@ -278,7 +278,7 @@ func TestInvalidUsers(t *testing.T) {
 }
 
 func TestKeyOnly(t *testing.T) {
-	s := guarded(t, time.Minute, strings.Replace(sshd, `filter = "sshd"`, `filter = "sshd[mode=aggressive]"`, 1))
+	s := guarded(t, time.Minute, sshd)
 	key, err := s.Attacker.Key(s.ctx, "id")
 	if err != nil {
 		t.Fatal(err)
