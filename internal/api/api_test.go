@@ -167,6 +167,8 @@ func TestBadRequests(t *testing.T) {
 		{"no address", "GET /v1/why?addr= HTTP/1.0\r\n\r\n", "400"},
 		{"a prefix", "GET /v1/why?addr=192.0.2.0/24 HTTP/1.0\r\n\r\n", "400"},
 		{"zero limit", "GET /v1/bans?limit=0 HTTP/1.0\r\n\r\n", "400"},
+		{"too many", "GET /v1/bans?limit=10001 HTTP/1.0\r\n\r\n", "400"},
+		{"too many with evidence", "GET /v1/bans?limit=1001&detail=1 HTTP/1.0\r\n\r\n", "400"},
 		{"negative time", "GET /v1/bans?since=-1h HTTP/1.0\r\n\r\n", "400"},
 		{"unknown field", "POST /v1/ban HTTP/1.0\r\nContent-Length: 8\r\n\r\n{\"x\": 1}", "400"},
 		{"no JSON", "POST /v1/ban HTTP/1.0\r\nContent-Length: 3\r\n\r\n<x>", "400"},
@@ -215,6 +217,14 @@ func TestNobodyAnswers(t *testing.T) {
 	defer l2.Close()
 	if fi, err := os.Stat(dead); err != nil || fi.Mode().Perm() != 0o660 {
 		t.Errorf("socket has mode %v (%v), want 0660", fi.Mode().Perm(), err)
+	}
+	if precious := filepath.Join(dir, "precious"); os.WriteFile(precious, nil, 0o600) == nil {
+		if _, err := Listen(precious, -1); err == nil {
+			t.Error("a file that is no socket was taken for an old one")
+		}
+		if _, err := os.Stat(precious); err != nil {
+			t.Errorf("a file that is no socket was removed: %v", err)
+		}
 	}
 	if _, err := Listen(dead, -1); err == nil {
 		t.Error("a second guard may listen on a living guard's socket")

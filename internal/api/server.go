@@ -6,6 +6,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -67,11 +68,13 @@ func Handler(op Operations) http.Handler {
 		return op.Why(r.Context(), addr)
 	})
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		if err := op.Metrics(r.Context(), w); err != nil {
-			// The status line is gone; a broken connection tells the reader that the text is not whole.
-			panic(http.ErrAbortHandler)
+		var page bytes.Buffer
+		if err := op.Metrics(r.Context(), &page); err != nil {
+			answer(w, nil, err)
+			return
 		}
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		_, _ = page.WriteTo(w) // the peer is gone; there is nobody to tell
 	})
 	change(mux, "POST /v1/ban", op.Ban)
 	change(mux, "POST /v1/unban", op.Unban)
@@ -157,9 +160,14 @@ func parseBansQuery(v url.Values) (q BansQuery, err error) {
 			return q, Errorf(ExitUsage, "write it like 24h", fmt.Sprintf("since %q is not a positive duration", s))
 		}
 	}
+	most := maxBans
+	q.Limit = defaultBans
+	if q.Detail {
+		q.Limit, most = defaultDetailed, maxDetailedBans
+	}
 	if s := v.Get("limit"); s != "" {
-		if q.Limit, err = strconv.Atoi(s); err != nil || q.Limit < 1 {
-			return q, Errorf(ExitUsage, "", fmt.Sprintf("limit %q is not a positive number", s))
+		if q.Limit, err = strconv.Atoi(s); err != nil || q.Limit < 1 || q.Limit > most {
+			return q, Errorf(ExitUsage, "narrow it down with --since or --jail", fmt.Sprintf("limit %q is not a number from 1 to %d", s, most))
 		}
 	}
 	return q, nil
@@ -199,8 +207,13 @@ func Listen(path string, gid int) (net.Listener, error) {
 		_ = conn.Close()
 		return nil, fmt.Errorf("listen on %s: another guard answers there", path)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("remove old socket: %w", err)
+	if fi, err := os.Lstat(path); err == nil {
+		if fi.Mode().Type() != os.ModeSocket {
+			return nil, fmt.Errorf("listen on %s: something else than a socket lies there", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove old socket: %w", err)
+		}
 	}
 	// The mask makes the socket closed from its first moment on; a chmod alone would come too late.
 	old := unix.Umask(0o117)

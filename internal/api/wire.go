@@ -67,7 +67,7 @@ type Source struct {
 // Finding is one thing that doctor would have somebody look at.
 type Finding struct {
 	Code     string `json:"code"`     // stable; `tocsin explain CODE` tells more
-	Severity string `json:"severity"` // warning, error
+	Severity string `json:"severity"` // note (changes no exit code), warning, error
 	Text     string `json:"text"`
 	Fix      string `json:"fix"` // what to type or change
 }
@@ -121,7 +121,7 @@ type BansQuery struct {
 	Jail   string        // "": all
 	All    bool          // also those that are over
 	Since  time.Duration // 0: no bound
-	Limit  int           // 0: 1000
+	Limit  int           // 0: 1000, or 100 with the evidence; at most ten times as many
 	Detail bool          // with the evidence
 }
 
@@ -155,7 +155,8 @@ type AllowRequest struct {
 
 // OffRequest asks to stop or to resume touching the firewall.
 type OffRequest struct {
-	On bool `json:"on"`
+	On    bool       `json:"on"`    // close the emergency exit; false: open it
+	Until *time.Time `json:"until"` // when it closes by itself; null: when somebody closes it
 }
 
 // Change is the answer to a request that changes something.
@@ -194,7 +195,7 @@ type Why struct {
 	FormerAll int        `json:"former_count"`
 	Standing  []Standing `json:"standing"` // where the jails' counts stand now
 	Users     []string   `json:"users"`    // user names that were tried
-	Today     int        `json:"failures_24h"`
+	Today     int        `json:"failures_today"` // of this day in UTC
 	Logins    []Login    `json:"logins"` // newest first, at most 10
 	Next      []string   `json:"next"`   // what to type next
 }
@@ -231,6 +232,12 @@ func (e *Error) Error() string { return e.Msg }
 func Errorf(exit int, hint, msg string) *Error {
 	return &Error{Schema: SchemaError, Exit: exit, Msg: msg, Hint: hint}
 }
+
+// Bounds of the list of bans: what one answer may hold in memory.
+const (
+	defaultBans, maxBans             = 1000, 10_000
+	defaultDetailed, maxDetailedBans = 100, 1000
+)
 
 // Exit codes, as in sysexits.h where that has a fitting one (docs/manual/cli.md).
 const (
