@@ -93,6 +93,7 @@ type Filter struct {
 	name        string
 	texts       []string // the failregex as they were written
 	names       []string // of the groups, by slot
+	port        slot     // of a group that is simply named port, for logins; -1: none
 	dates       *Dates
 	now         func() time.Time
 	noDate      bool
@@ -107,7 +108,7 @@ type Filter struct {
 	last    time.Time // the date of the last line that had one
 	scratch []byte    // a line whose date was cut out of its middle
 	spans   []span    // by slot
-	values  []string  // by slot, of the line at hand
+	values  parts     // of the line at hand
 	failure tocsin.Failure
 	login   tocsin.Login
 	stats   Stats
@@ -132,8 +133,8 @@ func New(def fail2ban.Filter, o Options) (*Filter, error) {
 	if len(c.errs) > 0 {
 		return nil, errors.Join(c.errs...)
 	}
-	f.names = c.names
-	f.spans, f.values = make([]span, len(c.names)), make([]string, len(c.names))
+	f.names, f.port = c.names, slices.Index(c.names, "port")
+	f.spans, f.values = make([]span, len(c.names)), make(parts, len(c.names))
 	f.sessions = newSessions(len(c.names))
 	return f, nil
 }
@@ -175,7 +176,7 @@ func (f *Filter) Rules() []string { return slices.Clone(f.texts) }
 // Stats says what the filter met so far.
 func (f *Filter) Stats() Stats {
 	s := f.stats
-	s.Sessions = len(f.sessions.byKey)
+	s.Sessions = f.sessions.n
 	s.Dropped += f.sessions.dropped
 	s.Nameless += f.sessions.lost
 	for _, r := range []*rules{f.prefix, f.fail, f.ignore} {
@@ -186,7 +187,7 @@ func (f *Filter) Stats() Stats {
 	return s
 }
 
-// Line says what the line of r tells. It allocates only if that is more than Nothing.
+// Line says what the line of r tells. It allocates only for what outlives the call: a failure, a line that waits for one.
 func (f *Filter) Line(r *tocsin.Record) Result {
 	f.stats.Lines++
 	if len(r.Text) >= maxLine {
@@ -197,13 +198,23 @@ func (f *Filter) Line(r *tocsin.Record) Result {
 	if f.ring != nil {
 		return f.overLines(r, at, from, to)
 	}
-	kind, rule := f.match(f.cut(r.Text, from, to))
+	text := f.cut(r.Text, from, to)
+	kind, rule := f.match(text)
 	if kind != Failed {
 		return Result{Kind: kind, Rule: rule}
 	}
-	line := tocsin.Line{Source: r.Source, Pos: r.Pos, At: at, Text: string(r.Text)}
-	f.read(line.Text, from, to)
-	return f.judge(rule, line, nil)
+	f.read(text)
+	return f.judge(rule, text, seen{r, at}, nil)
+}
+
+// seen is a record and its time. A Line, which costs a copy of the text, is made only of one that somebody keeps.
+type seen struct {
+	*tocsin.Record
+	at time.Time
+}
+
+func (s seen) line() tocsin.Line {
+	return tocsin.Line{Source: s.Source, Pos: s.Pos, At: s.at, Text: string(s.Text)}
 }
 
 // date is the time of a record, and which bytes of its text told it.
@@ -280,72 +291,76 @@ func (f *Filter) group(rule, offset int) {
 	f.fail.overlay(rule, offset, f.spans)
 }
 
-// read sets f.values from f.spans: parts of the whole line, whose bytes [from, to) were cut out before it was matched.
-func (f *Filter) read(line string, from, to int) {
+// read sets f.values: parts of text, which f.spans are places in.
+func (f *Filter) read(text []byte) {
 	for i, s := range f.spans {
-		switch {
-		case s.empty():
-			f.values[i] = ""
-		case s.to <= from:
-			f.values[i] = line[s.from:s.to]
-		case s.from >= from:
-			f.values[i] = line[s.from+to-from : s.to+to-from]
-		default: // around the date
-			f.values[i] = line[s.from:from] + line[to:s.to+to-from]
+		f.values[i] = nil
+		if tells(i) && !s.empty() {
+			f.values[i] = text[s.from:s.to]
 		}
 	}
 }
 
-// judge makes an answer of the groups in f.values. earlier are lines that the same match took, if it took several.
-func (f *Filter) judge(rule int, line tocsin.Line, earlier []tocsin.Line) Result {
-	key := f.values[slotSession]
-	if key != "" {
-		return f.inSession(rule, key, line, earlier)
+// has says whether the group of a slot took part in the match of the line at hand.
+func (f *Filter) has(i slot) bool { return !f.spans[i].empty() }
+
+// judge makes an answer of the groups in f.spans and f.values. text is the text that was matched; earlier are lines that
+// the same match took, if it took several.
+func (f *Filter) judge(rule int, text []byte, now seen, earlier []tocsin.Line) Result {
+	if f.has(slotSession) {
+		key := f.spans[slotSession]
+		return f.inSession(rule, text[key.from:key.to], now, earlier)
 	}
-	switch {
-	case f.values[slotEnded] != "":
-		return f.loggedOut(rule, f.values, line)
-	case f.values[slotGained] != "":
-		return f.loggedIn(rule, f.values, line)
-	case f.values[slotNoFail] != "":
+	ended, gained := f.has(slotEnded), f.has(slotGained)
+	if !ended && !gained && f.has(slotNoFail) {
 		return f.helper(rule)
 	}
 	who := identify(f.values)
-	if who.id == "" {
+	switch {
+	case ended || gained:
+		return f.logged(rule, &who, f.values, now, !ended)
+	case who.id == "":
 		f.stats.Nameless++
 		return f.helper(rule)
 	}
-	return f.failed(rule, who, f.values, line, earlier)
+	return f.failed(rule, &who, f.values, now, earlier)
 }
 
-// inSession judges a line that belongs to a session. fail2ban's rules for it, with the session's own time and bounds:
-// a helper only adds what it knows; a failure whose peer is not known yet waits for the line that names it; a success
-// forgets what waits, unless several user names were tried. <F-MLFENDED> and <F-MLFONCE> are our own.
-func (f *Filter) inSession(rule int, key string, line tocsin.Line, earlier []tocsin.Line) Result {
-	gained, ended, forget := f.values[slotGained] != "", f.values[slotEnded] != "", f.values[slotForget] != ""
-	noFail := gained || f.values[slotNoFail] != ""
-	s := f.sessions.get(key, line.At)
-	switch known := s != nil; {
-	case !known && forget:
+// inSession judges a line that belongs to a session.
+func (f *Filter) inSession(rule int, key []byte, now seen, earlier []tocsin.Line) Result {
+	forget := f.has(slotForget)
+	s := f.sessions.get(key, now.at)
+	switch {
+	case s == nil && forget: // one line is all there ever is of it
 		s = f.sessions.take()
-		defer f.sessions.release(s)
-	case !known:
-		s = f.sessions.add(key, len(line.Text), line.At)
+		res := f.follow(s, rule, now, earlier)
+		f.sessions.release(s)
+		return res
+	case s == nil:
+		s = f.sessions.add(key, now.at)
 	case s.other(f.values):
 		f.stats.Nameless += uint64(len(s.pending))
 		s.reset()
 	}
-	switch {
-	case !forget:
-		defer f.sessions.account(s)
-	case s.key != "":
-		defer f.sessions.remove(s)
+	res := f.follow(s, rule, now, earlier)
+	if forget {
+		f.sessions.remove(s)
+	} else {
+		f.sessions.account(s)
 	}
-	s.learn(f.values, len(line.Text))
-	if ended {
-		return f.loggedOut(rule, s.values, line)
+	return res
+}
+
+// follow judges a line as the next of session s. fail2ban's rules for it, with the session's own time and bounds: a helper
+// only adds what it knows; a failure whose peer is not known yet waits for the line that names it; a success forgets what
+// waits, unless several user names were tried. <F-MLFENDED> and <F-MLFONCE> are our own.
+func (f *Filter) follow(s *session, rule int, now seen, earlier []tocsin.Line) Result {
+	gained, once, forget := f.has(slotGained), f.has(slotOnce), f.has(slotForget)
+	noFail := gained || f.has(slotNoFail)
+	s.learn(f.values)
+	if f.has(slotEnded) {
+		return f.logged(rule, s.identity(), s.values, now, false)
 	}
-	once := f.values[slotOnce] != ""
 	if gained && !s.several || once && s.counted {
 		s.forgive()
 	}
@@ -357,22 +372,22 @@ func (f *Filter) inSession(rule int, key string, line tocsin.Line, earlier []toc
 	}
 	switch {
 	case gained:
-		return f.loggedIn(rule, s.values, line)
+		return f.logged(rule, s.identity(), s.values, now, true)
 	case noFail:
 		if !forget {
-			s.helpers = keep(s.helpers, line)
+			s.helpers = keep(s.helpers, now.line())
 		}
 		return f.helper(rule)
 	}
-	who := identify(s.values)
+	who := s.identity()
 	switch {
 	case who.id != "":
 		s.counted = true
-		return f.failed(rule, who, s.values, line, append(s.deliver(), earlier...))
+		return f.failed(rule, who, s.values, now, append(s.deliver(), earlier...))
 	case forget:
 		f.stats.Nameless++
 	default:
-		s.pending = keep(s.pending, line)
+		s.pending = keep(s.pending, now.line())
 	}
 	return f.helper(rule)
 }
@@ -383,9 +398,9 @@ func (f *Filter) helper(rule int) Result {
 }
 
 // failed answers with a failure of who, of whom values tell more.
-func (f *Filter) failed(rule int, who identity, values []string, line tocsin.Line, context []tocsin.Line) Result {
-	f.failure = tocsin.Failure{Filter: f.name, ID: who.id, Prefix: who.prefix, User: values[slotUser], At: line.At, Line: line,
-		Context: context, Fields: f.fields(values, who)}
+func (f *Filter) failed(rule int, who *identity, values parts, now seen, context []tocsin.Line) Result {
+	f.failure = tocsin.Failure{Filter: f.name, ID: who.id, Prefix: who.prefix, User: again(f.failure.User, values[slotUser]),
+		At: now.at, Line: now.line(), Context: context, Fields: f.fields(values, who)}
 	if who.bad {
 		f.stats.BadIDs++
 		return Result{Kind: BadID, Rule: rule, Failure: &f.failure}
@@ -395,17 +410,17 @@ func (f *Filter) failed(rule int, who identity, values []string, line tocsin.Lin
 }
 
 // fields are the groups that no other part of a Failure tells.
-func (f *Filter) fields(values []string, who identity) []tocsin.Field {
+func (f *Filter) fields(values parts, who *identity) []tocsin.Field {
 	n := 0
-	tells := func(i slot) bool {
-		return values[i] != "" && (i == slotPort || i >= firstOwnSlot && !isSkipLines(f.names[i]))
+	own := func(i slot) bool {
+		return len(values[i]) > 0 && (i == slotPort || i >= firstOwnSlot && !isSkipLines(f.names[i]))
 	}
 	for i := range values {
-		if tells(i) {
+		if own(i) {
 			n++
 		}
 	}
-	other := who.addr.IsValid() && values[slotID] != "" && who.prefix.Addr() != who.addr
+	other := who.addr.IsValid() && len(values[slotID]) > 0 && who.prefix.Addr() != who.addr
 	if other {
 		n++
 	}
@@ -417,41 +432,41 @@ func (f *Filter) fields(values []string, who identity) []tocsin.Field {
 		fields = append(fields, tocsin.Field{Name: "ip", Value: who.addr.String()})
 	}
 	for i, v := range values {
-		if tells(i) {
+		if own(i) {
 			name := f.names[i]
 			if i == slotPort {
 				name = "port"
 			}
-			fields = append(fields, tocsin.Field{Name: name, Value: v})
+			fields = append(fields, tocsin.Field{Name: name, Value: string(v)})
 		}
 	}
 	return fields
 }
 
-func (f *Filter) loggedIn(rule int, values []string, line tocsin.Line) Result {
-	return f.logged(rule, values, line, true)
-}
-
-func (f *Filter) loggedOut(rule int, values []string, line tocsin.Line) Result {
-	return f.logged(rule, values, line, false)
-}
-
 // logged answers with the beginning or end of a login. One whose peer nobody named is of no use, and counted.
-func (f *Filter) logged(rule int, values []string, line tocsin.Line, opened bool) Result {
-	who := identify(values)
+func (f *Filter) logged(rule int, who *identity, values parts, now seen, opened bool) Result {
 	if !who.addr.IsValid() {
 		f.stats.Nameless++
 		return f.helper(rule)
 	}
 	port := values[slotPort]
-	if i := slices.Index(f.names, "port"); port == "" && i >= 0 {
+	if i := f.port; len(port) == 0 && i >= 0 {
 		port = values[i]
 	}
-	f.login = tocsin.Login{Source: line.Source, Addr: who.addr, Port: parsePort(port), User: values[slotUser], At: line.At, Opened: opened}
+	f.login = tocsin.Login{Source: now.Source, Addr: who.addr, Port: parsePort(port), User: again(f.login.User, values[slotUser]),
+		At: now.at, Opened: opened}
 	if opened {
 		f.stats.Logins++
 		return Result{Kind: LoggedIn, Rule: rule, Login: &f.login}
 	}
 	f.stats.Logouts++
 	return Result{Kind: LoggedOut, Rule: rule, Login: &f.login}
+}
+
+// again is b as a string: the one of the line before, if it is the same, which costs no copy.
+func again(before string, b []byte) string {
+	if string(b) == before {
+		return before
+	}
+	return string(b)
 }

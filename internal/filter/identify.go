@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"bytes"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -23,22 +24,22 @@ type identity struct {
 // identify reads the groups of a line, or of a session, by slot: ip4, else ip6 with its cidr, else the host name; <F-ID>
 // comes before them all. Addresses are parsed strictly: 192.030.0.6 and 1.2.3 are read as different addresses by
 // different programs, so they are no addresses here, and a zone (fe80::1%eth0) makes no sense on another machine.
-func identify(values []string) identity {
+func identify(values parts) identity {
 	var who identity
 	text := values[slotIP4]
-	if text == "" {
+	if len(text) == 0 {
 		text = values[slotIP6]
 	}
 	switch {
-	case text != "":
+	case len(text) > 0:
 		who = parseAddr(text, values[slotCIDR])
-	case values[slotDNS] != "":
-		who = parseName(values[slotDNS])
+	case len(values[slotDNS]) > 0:
+		who = parseName(string(values[slotDNS]))
 	}
-	if id := values[slotID]; id != "" && id != who.id {
-		own := parseAddr(strings.Trim(id, "[]"), "")
+	if id := values[slotID]; len(id) > 0 && string(id) != who.id {
+		own := parseAddr(bytes.Trim(id, "[]"), nil)
 		if own.bad {
-			own = identity{id: id}
+			own = identity{id: string(id)}
 		}
 		if !who.addr.IsValid() {
 			who.addr = own.addr
@@ -48,25 +49,26 @@ func identify(values []string) identity {
 	return who
 }
 
-func parseAddr(text, bits string) identity {
-	addr, err := netip.ParseAddr(text)
+func parseAddr(text, bits []byte) identity {
+	id := string(text)
+	addr, err := netip.ParseAddr(id)
 	if err != nil || addr.Zone() != "" {
-		return identity{id: text, bad: true}
+		return identity{id: id, bad: true}
 	}
 	addr = addr.Unmap()
 	n := addr.BitLen()
-	if bits != "" {
+	if len(bits) > 0 {
 		least := minBits4
 		if addr.Is6() {
 			least = minBits6
 		}
-		if n, err = strconv.Atoi(bits); err != nil || n < least || n > addr.BitLen() {
-			return identity{id: text + "/" + bits, bad: true}
+		if n, err = strconv.Atoi(string(bits)); err != nil || n < least || n > addr.BitLen() {
+			return identity{id: id + "/" + string(bits), bad: true}
 		}
 	}
 	prefix := netip.PrefixFrom(addr, n)
 	if prefix.IsSingleIP() {
-		return identity{id: canonical(text, addr), prefix: prefix, addr: addr}
+		return identity{id: canonical(id, addr), prefix: prefix, addr: addr}
 	}
 	prefix = prefix.Masked()
 	return identity{id: prefix.String(), prefix: prefix, addr: prefix.Addr()}
@@ -97,8 +99,8 @@ func parseName(name string) identity {
 }
 
 // parsePort is the peer's port, 0 if text is none.
-func parsePort(text string) uint16 {
-	n, err := strconv.ParseUint(text, 10, 16)
+func parsePort(text []byte) uint16 {
+	n, err := strconv.ParseUint(string(text), 10, 16)
 	if err != nil {
 		return 0
 	}

@@ -106,7 +106,7 @@ func (f *Filter) overLines(r *tocsin.Record, at time.Time, from, to int) Result 
 		return Result{Rule: -1}
 	}
 	f.group(rule, offset)
-	f.read(string(joined), 0, 0)
+	f.read(joined)
 	begin, end := f.fail.matcher.Group(0)
 	if offset > 0 || len(content) < len(joined) {
 		begin, end = 0, len(content) // prefregex chose the lines
@@ -125,7 +125,7 @@ func (f *Filter) overLines(r *tocsin.Record, at time.Time, from, to int) Result 
 	if n := len(earlier) - maxContext; n > 0 {
 		earlier = earlier[n:]
 	}
-	return f.judge(rule, line, earlier)
+	return f.judge(rule, joined, seen{r, at}, earlier)
 }
 
 func textOf(lines []ringLine) string {
@@ -140,8 +140,8 @@ func textOf(lines []ringLine) string {
 func (f *Filter) skipped() []string {
 	var all []string
 	for i, name := range f.names {
-		if isSkipLines(name) && f.values[i] != "" {
-			all = append(all, strings.Split(strings.TrimSuffix(f.values[i], "\n"), "\n")...)
+		if isSkipLines(name) && f.has(i) {
+			all = append(all, strings.Split(strings.TrimSuffix(string(f.values[i]), "\n"), "\n")...)
 		}
 	}
 	return all

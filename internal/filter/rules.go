@@ -32,6 +32,9 @@ const (
 	firstOwnSlot
 )
 
+// tells says whether a session remembers the text of a slot. Of the others it matters only that they took part.
+func tells(i slot) bool { return i <= slotPort || i >= firstOwnSlot }
+
 // wellKnown names the groups of the slots above.
 var wellKnown = [firstOwnSlot]string{"ip4", "ip6", "cidr", "dns", "fid", "user", "fport", "content",
 	"mlfid", "nofail", "mlfforget", "mlfgained", "mlfended", "mlfonce"}
@@ -52,6 +55,9 @@ type groupSlot struct {
 
 // altGroup fills the slot into if that is empty: <F-ALT_USER> fills user.
 type altGroup struct{ from, into slot }
+
+// parts is what a line tells, or a session with all its lines: the texts of the groups, by slot; empty where there is none.
+type parts [][]byte
 
 // span is a part of the line without its date; from is -1 where the group took no part.
 type span struct{ from, to int }

@@ -1,6 +1,8 @@
 package filter
 
 import (
+	"bytes"
+	"hash/maphash"
 	"time"
 
 	"tocsin"
@@ -9,29 +11,40 @@ import (
 // The bounds of what is remembered between lines. Whoever opens connections fills them, so what falls out is counted.
 const (
 	maxSessions     = 4096
-	maxSessionBytes = 8 << 20 // of all lines that sessions keep
+	maxSessionBytes = 8 << 20 // of all texts that sessions keep
 	maxContext      = 20      // lines kept of one session
 	sessionLife     = 5 * time.Minute
+
+	maxSpare = 512 // bytes of texts that a session which ended leaves to the next
 )
 
-// session is what is known of lines that belong together, such as those of one connection.
+// session is what is known of lines that belong together, such as those of one connection. It keeps texts of its own, so
+// that most of its lines are never copied as a whole.
 type session struct {
-	key          string
-	values       []string // the groups of its lines, by slot; later lines win
-	held         []int    // by slot, the length of the line that the value is a part of
+	key          []byte
+	hash         uint64
+	next         *session // in the same bucket
+	values       parts    // the groups of its lines; later lines win
+	who          identity // whom values name
+	identified   bool     // who is up to date
 	helpers      []tocsin.Line
 	pending      []tocsin.Line // failures of a peer that no line has named yet
 	several      bool          // its lines tried more than one user name
 	counted      bool          // one of its lines was a failure
-	seen         time.Time     // log time
-	keyBytes     int           // of the line that the key is a part of
-	bytes        int           // of all lines that it holds on to
+	seen         int64         // log time in Unix microseconds
+	held         int           // bytes of key and values
+	bytes        int           // of all that it holds on to, as the books have it
 	older, newer *session
 }
 
 // sessions is a bounded set of sessions, the one used last at the end. Time is that of the log.
+//
+// It is a table of its own because it is asked for nearly every line: a look-up takes a hash, a bucket and a comparison,
+// and needs no string of the key.
 type sessions struct {
-	byKey   map[string]*session
+	buckets []*session // nil until the first session
+	seed    maphash.Seed
+	n       int
 	ring    session  // ring.newer is the oldest, ring.older the newest
 	free    *session // linked by newer
 	slots   int
@@ -41,38 +54,65 @@ type sessions struct {
 }
 
 func newSessions(slots int) *sessions {
-	s := &sessions{byKey: map[string]*session{}, slots: slots}
+	s := &sessions{seed: maphash.MakeSeed(), slots: slots}
 	s.ring.older, s.ring.newer = &s.ring, &s.ring
 	return s
 }
 
-// get returns the session of a key, nil if there is none at that time.
-func (ss *sessions) get(key string, at time.Time) *session {
-	for old := ss.ring.newer; old != &ss.ring && at.Sub(old.seen) > sessionLife; old = ss.ring.newer {
-		ss.remove(old)
-	}
-	s := ss.byKey[key]
-	if s == nil {
+func (ss *sessions) bucket(hash uint64) **session { return &ss.buckets[hash%maxSessions] }
+
+// find returns the session of a key, nil if there is none.
+func (ss *sessions) find(key []byte) *session {
+	if ss.n == 0 {
 		return nil
 	}
-	if age := at.Sub(s.seen); age > sessionLife || age < -sessionLife {
-		ss.remove(s)
-		return nil
+	hash := maphash.Bytes(ss.seed, key)
+	s := *ss.bucket(hash)
+	for s != nil && (s.hash != hash || !bytes.Equal(s.key, key)) {
+		s = s.next
 	}
-	s.seen = at
-	s.unlink()
-	ss.append(s)
 	return s
 }
 
-// add begins a session and pushes out the oldest where there is no room. key is a part of a line of n bytes.
-func (ss *sessions) add(key string, n int, at time.Time) *session {
-	for len(ss.byKey) >= maxSessions {
+// get returns the session of a key, nil if there is none at that time.
+func (ss *sessions) get(key []byte, at time.Time) *session {
+	const life = int64(sessionLife / time.Microsecond)
+	now := at.UnixMicro()
+	for old := ss.ring.newer; old != &ss.ring && now-old.seen > life; old = ss.ring.newer {
+		ss.remove(old)
+	}
+	s := ss.find(key)
+	if s == nil {
+		return nil
+	}
+	if age := now - s.seen; age > life || age < -life {
+		ss.remove(s)
+		return nil
+	}
+	s.seen = now
+	if ss.ring.older != s {
+		s.unlink()
+		ss.append(s)
+	}
+	return s
+}
+
+// add begins a session and pushes out the oldest where there is no room.
+func (ss *sessions) add(key []byte, at time.Time) *session {
+	for ss.n >= maxSessions {
 		ss.dropOldest()
 	}
+	if ss.buckets == nil {
+		ss.buckets = make([]*session, maxSessions)
+	}
 	s := ss.take()
-	s.key, s.keyBytes, s.seen = key, n, at
-	ss.byKey[key] = s
+	s.held -= cap(s.key)
+	s.key, s.seen = append(s.key[:0], key...), at.UnixMicro()
+	s.held += cap(s.key)
+	s.hash = maphash.Bytes(ss.seed, key)
+	b := ss.bucket(s.hash)
+	s.next, *b = *b, s
+	ss.n++
 	ss.append(s)
 	return s
 }
@@ -81,24 +121,21 @@ func (ss *sessions) add(key string, n int, at time.Time) *session {
 func (ss *sessions) take() *session {
 	s := ss.free
 	if s == nil {
-		return &session{values: make([]string, ss.slots), held: make([]int, ss.slots)}
+		return &session{values: make(parts, ss.slots)}
 	}
 	ss.free, s.newer = s.newer, nil
 	return s
 }
 
 // account brings the books up to date after s, which is the newest, took or gave lines, and makes room if they are too
-// many. A line that several values are parts of counts several times: better too much than too little.
+// many.
 func (ss *sessions) account(s *session) {
-	n := s.keyBytes
-	for _, h := range s.held {
-		n += h
+	n := s.held + len(s.who.id)
+	for i := range s.helpers {
+		n += len(s.helpers[i].Text)
 	}
-	for _, l := range s.helpers {
-		n += len(l.Text)
-	}
-	for _, l := range s.pending {
-		n += len(l.Text)
+	for i := range s.pending {
+		n += len(s.pending[i].Text)
 	}
 	ss.bytes += n - s.bytes
 	s.bytes = n
@@ -114,7 +151,12 @@ func (ss *sessions) dropOldest() {
 
 // remove ends a session that is in the set. Its parts are used again by the next one.
 func (ss *sessions) remove(s *session) {
-	delete(ss.byKey, s.key)
+	at := ss.bucket(s.hash)
+	for *at != s {
+		at = &(*at).next
+	}
+	*at, s.next = s.next, nil
+	ss.n--
 	s.unlink()
 	ss.lost += uint64(len(s.pending))
 	ss.release(s)
@@ -123,17 +165,22 @@ func (ss *sessions) remove(s *session) {
 // release empties a session that is in nobody's list and keeps it for later.
 func (ss *sessions) release(s *session) {
 	ss.bytes -= s.bytes
+	s.bytes = 0
 	s.reset()
-	s.key, s.keyBytes, s.bytes = "", 0, 0
+	if s.held > maxSpare {
+		clear(s.values)
+		s.key, s.held = nil, 0
+	}
 	s.older, s.newer, ss.free = nil, ss.free, s
 }
 
 // reset forgets the lines of a session but not its place.
 func (s *session) reset() {
-	clear(s.values)
-	clear(s.held)
+	for i := range s.values {
+		s.values[i] = s.values[i][:0]
+	}
 	s.drop()
-	s.several, s.counted = false, false
+	s.who, s.identified, s.several, s.counted = identity{}, false, false, false
 }
 
 func (s *session) unlink() {
@@ -145,25 +192,42 @@ func (ss *sessions) append(s *session) {
 	s.older.newer, s.newer.older = s, s
 }
 
-// learn adds the groups of one more line, which has n bytes. A second user name makes a later success suspect.
-func (s *session) learn(values []string, n int) {
-	if user := values[slotUser]; user != "" && s.values[slotUser] != "" && user != s.values[slotUser] {
+// learn adds the groups of one more line. A second user name makes a later success suspect.
+func (s *session) learn(values parts) {
+	if user := s.values[slotUser]; len(user) > 0 && len(values[slotUser]) > 0 && !bytes.Equal(user, values[slotUser]) {
 		s.several = true
 	}
 	for i, v := range values {
-		if v != "" {
-			s.values[i], s.held[i] = v, n
+		own := &s.values[i]
+		if len(v) == 0 || bytes.Equal(v, *own) {
+			continue // most lines of a session tell the same again
+		}
+		s.held -= cap(*own)
+		*own = append((*own)[:0], v...)
+		s.held += cap(*own)
+		if i <= slotID {
+			s.identified = false
 		}
 	}
 }
 
-// other says whether values name another peer than the lines before: the same process number, another connection.
-func (s *session) other(values []string) bool {
-	differs := func(i slot) bool { return s.values[i] != "" && values[i] != "" && s.values[i] != values[i] }
-	crosses := func(i, j slot) bool {
-		return s.values[i] != "" && values[j] != "" && s.values[j] == "" && values[i] == ""
+// identity is whom the session's lines name. It holds until the next line of the session.
+func (s *session) identity() *identity {
+	if !s.identified {
+		s.who, s.identified = identify(s.values), true
 	}
-	return differs(slotIP4) || differs(slotIP6) || crosses(slotIP4, slotIP6) || crosses(slotIP6, slotIP4)
+	return &s.who
+}
+
+// other says whether values name another peer than the lines before: the same process number, another connection.
+func (s *session) other(values parts) bool {
+	has4, has6 := len(s.values[slotIP4]) > 0, len(s.values[slotIP6]) > 0
+	new4, new6 := len(values[slotIP4]) > 0, len(values[slotIP6]) > 0
+	switch {
+	case has4 && new4 && !bytes.Equal(s.values[slotIP4], values[slotIP4]), has6 && new6 && !bytes.Equal(s.values[slotIP6], values[slotIP6]):
+		return true
+	}
+	return has4 && !has6 && new6 && !new4 || has6 && !has4 && new4 && !new6
 }
 
 // drop gives up the lines of a session.
