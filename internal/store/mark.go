@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -39,8 +42,10 @@ func (f *file) putMark(ctx context.Context, m Mark) error {
 	return err
 }
 
-// Marks returns the marks of a source that are on the disk, in the order of their paths.
+// Marks returns the marks of a source, in the order of their paths: every mark that was put before the call, whether it is
+// on the disk or still queued.
 func (s *Store) Marks(source string) ([]Mark, error) {
+	queued := s.queuedMarks(source) // before the file is read: what is written meanwhile must not be missed
 	var ms []Mark
 	err := s.read("read marks", func(f *file) error {
 		return each(func(scan func(...any) error) error {
@@ -48,9 +53,28 @@ func (s *Store) Marks(source string) ([]Mark, error) {
 			var file, fingerprint, at int64
 			err := scan(&m.Source, &m.Path, &file, &m.Offset, &fingerprint, &m.Cursor, &at)
 			m.File, m.Fingerprint, m.At = uint64(file), uint64(fingerprint), fromMicros(at)
-			ms = append(ms, m)
+			if _, ok := queued[m.Path]; !ok {
+				ms = append(ms, m)
+			}
 			return err
 		}, f.stmt.marks, source)
 	})
+	ms = slices.AppendSeq(ms, maps.Values(queued))
+	slices.SortFunc(ms, func(a, b Mark) int { return strings.Compare(a.Path, b.Path) })
 	return ms, err
+}
+
+// queuedMarks returns the marks of a source that are not on the disk yet, the last one of each path.
+func (s *Store) queuedMarks(source string) map[string]Mark {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ms := map[string]Mark{}
+	for _, b := range []*batch{&s.flight, &s.waiting} {
+		for k, m := range b.marks {
+			if k.source == source {
+				ms[k.path] = m
+			}
+		}
+	}
+	return ms
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -409,12 +410,45 @@ func TestMarks(t *testing.T) {
 	}
 }
 
+// A mark is seen as soon as it is put: while it waits, while it is being written, and when it is on the disk.
+func TestQueuedMarks(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "s.db"), Options{Delay: time.Millisecond})
+	mark := func(path string, offset int64) Mark { return Mark{Source: "x", Path: path, Offset: offset, At: t0} }
+	want := func(when string, want ...Mark) {
+		t.Helper()
+		if got, err := s.Marks("x"); !reflect.DeepEqual(got, want) || err != nil {
+			t.Errorf("%s: got %+v, %v, want %+v", when, got, err, want)
+		}
+	}
+	s.PutMark(mark("b", 1), mark("d", 1))
+	if err := s.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	want("written", mark("b", 1), mark("d", 1))
+
+	release := stall(t, s)
+	defer release()
+	s.PutMark(mark("b", 2), mark("c", 2))
+	if err := putShort(s, 1); !errors.Is(err, context.DeadlineExceeded) { // takes the marks along
+		t.Fatalf("a stalled disk says %v", err)
+	}
+	want("in flight", mark("b", 2), mark("c", 2), mark("d", 1))
+	s.PutMark(mark("c", 3), mark("a", 3), Mark{Source: "y", Path: "b", Offset: 3})
+	want("in flight and waiting", mark("a", 3), mark("b", 2), mark("c", 3), mark("d", 1))
+
+	release()
+	if err := s.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	want("written again", mark("a", 3), mark("b", 2), mark("c", 3), mark("d", 1))
+}
+
 // Without anybody in a hurry, what is queued is on the disk after Options.Delay.
 func TestDelayedWrites(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "s.db"), Options{Delay: time.Millisecond})
 	s.PutMark(Mark{Source: "x", At: t0})
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		if got, err := s.Marks("x"); len(got) == 1 && err == nil {
+	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		if got, err := s.Marks("x"); len(s.queuedMarks("x")) == 0 && len(got) == 1 && err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
