@@ -11,6 +11,7 @@ import (
 	"tocsin"
 	"tocsin/internal/config"
 	"tocsin/internal/filter"
+	"tocsin/internal/jail"
 	"tocsin/internal/source"
 )
 
@@ -69,11 +70,17 @@ func Replay(ctx context.Context, o ReplayOptions) (*Replayed, error) {
 		if o.Jail != "" && c.conf.Name != o.Jail {
 			continue
 		}
-		f, err := filter.New(c.def, filter.Options{Location: c.loc, Now: func() time.Time { return o.Until }})
+		f, err := filter.New(c.def, filter.Options{Location: c.loc, Now: func() time.Time { return o.Until }, NoLines: true})
 		if err != nil {
 			return nil, err
 		}
-		p.taps = append(p.taps, replayTap{cell: c, filter: f, rules: make([]uint64, len(f.Rules()))})
+		bare := c.options
+		bare.Bare = true
+		j, err := jail.New(bare)
+		if err != nil {
+			return nil, err
+		}
+		p.taps = append(p.taps, replayTap{cell: c, filter: f, jail: j, rules: make([]uint64, len(f.Rules()))})
 	}
 	st, err := eachRecord(ctx, &o, p.record)
 	if err != nil {
@@ -124,6 +131,7 @@ type replay struct {
 type replayTap struct {
 	cell   *cell
 	filter *filter.Filter
+	jail   *jail.Jail // like the cell's, but keeps no lines: nobody will ask why
 	rules  []uint64
 }
 
@@ -143,7 +151,7 @@ func (p *replay) record(rec *tocsin.Record) {
 		case filter.Failed:
 			p.failure(t, res)
 		case filter.LoggedIn, filter.LoggedOut:
-			t.cell.jail.Login(res.Login)
+			t.jail.Login(res.Login)
 			if res.Login.Opened && len(p.logins) < maxReplayLogins {
 				p.logins[res.Login.Addr] = struct{}{}
 			}
@@ -166,7 +174,7 @@ func (p *replay) failure(t *replayTap, res filter.Result) {
 		p.out.Spared++
 		return
 	}
-	p.decisions = t.cell.jail.Failure(p.decisions[:0], f)
+	p.decisions = t.jail.Failure(p.decisions[:0], f)
 	for i := range p.decisions {
 		p.ban(&p.decisions[i])
 	}

@@ -35,6 +35,8 @@ type Options struct {
 	// Dates, if not nil, is used in place of one of its own. The filters of one source, in one goroutine, may share it:
 	// each line's date is then read once. It must fit the filter's datepattern, and brings its own Location and Now.
 	Dates *Dates
+	// NoLines says that nobody reads the lines of a Failure: its Line is without Text, and Context and Fields stay empty.
+	NoLines bool
 	// Regex bounds the matcher's memory and steps.
 	Regex regex.Options
 }
@@ -97,6 +99,7 @@ type Filter struct {
 	dates       *Dates
 	now         func() time.Time
 	noDate      bool
+	noLines     bool
 	prefix      *rules // nil: the whole line is the content
 	content     int    // the group of prefix that is the content; 0: the whole line
 	fail        *rules
@@ -119,7 +122,7 @@ type Filter struct {
 func New(def fail2ban.Filter, o Options) (*Filter, error) {
 	c := newCompiler(def)
 	c.options = o.Regex
-	f := &Filter{name: def.Name, now: o.Now, noDate: o.NoDate, dates: o.Dates}
+	f := &Filter{name: def.Name, now: o.Now, noDate: o.NoDate, noLines: o.NoLines, dates: o.Dates}
 	if f.now == nil {
 		f.now = time.Now
 	}
@@ -213,8 +216,12 @@ type seen struct {
 	at time.Time
 }
 
-func (s seen) line() tocsin.Line {
-	return tocsin.Line{Source: s.Source, Pos: s.Pos, At: s.at, Text: string(s.Text)}
+func (f *Filter) line(s seen) tocsin.Line {
+	line := tocsin.Line{Source: s.Source, Pos: s.Pos, At: s.at}
+	if !f.noLines {
+		line.Text = string(s.Text)
+	}
+	return line
 }
 
 // date is the time of a record, and which bytes of its text told it.
@@ -375,7 +382,7 @@ func (f *Filter) follow(s *session, rule int, now seen, earlier []tocsin.Line) R
 		return f.logged(rule, s.identity(), s.values, now, true)
 	case noFail:
 		if !forget {
-			s.helpers = keep(s.helpers, now.line())
+			s.helpers = keep(s.helpers, f.line(now))
 		}
 		return f.helper(rule)
 	}
@@ -383,11 +390,15 @@ func (f *Filter) follow(s *session, rule int, now seen, earlier []tocsin.Line) R
 	switch {
 	case who.id != "":
 		s.counted = true
+		if f.noLines {
+			s.drop()
+			return f.failed(rule, who, s.values, now, nil)
+		}
 		return f.failed(rule, who, s.values, now, append(s.deliver(), earlier...))
 	case forget:
 		f.stats.Nameless++
 	default:
-		s.pending = keep(s.pending, now.line())
+		s.pending = keep(s.pending, f.line(now))
 	}
 	return f.helper(rule)
 }
@@ -400,7 +411,10 @@ func (f *Filter) helper(rule int) Result {
 // failed answers with a failure of who, of whom values tell more.
 func (f *Filter) failed(rule int, who *identity, values parts, now seen, context []tocsin.Line) Result {
 	f.failure = tocsin.Failure{Filter: f.name, ID: who.id, Prefix: who.prefix, User: again(f.failure.User, values[slotUser]),
-		At: now.at, Line: now.line(), Context: context, Fields: f.fields(values, who)}
+		At: now.at, Line: f.line(now), Context: context}
+	if !f.noLines {
+		f.failure.Fields = f.fields(values, who)
+	}
 	if who.bad {
 		f.stats.BadIDs++
 		return Result{Kind: BadID, Rule: rule, Failure: &f.failure}

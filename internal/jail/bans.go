@@ -23,7 +23,7 @@ type ban struct {
 // bans remembers bans by what they cover. Only a few lengths of prefix are in use, so a look-up is one a length.
 type bans struct {
 	memory[block, ban]
-	lengths []uint8
+	lengths []uint64
 }
 
 // banned is one address banned in a subnet.
@@ -47,7 +47,7 @@ func (b *bans) put(k block, v ban) {
 	b.note(k.bits)
 }
 
-func (b *bans) note(bits uint8) {
+func (b *bans) note(bits uint64) {
 	if !slices.Contains(b.lengths, bits) {
 		b.lengths = append(b.lengths, bits)
 	}
@@ -87,9 +87,11 @@ func (j *Jail) ban(dst []tocsin.Decision, f *tocsin.Failure, k key, e uint32, w 
 		d.ID = tocsin.PrefixString(prefix)
 	}
 	d.Failures = w.n
-	d.Evidence = j.evidence(w)
-	d.Trigger = tocsin.Line{Source: f.Line.Source, Pos: f.Line.Pos, At: f.Line.At}
-	d.Reason = j.reason(w) + j.growth(on, at)
+	if !j.o.Bare {
+		d.Evidence = j.evidence(w)
+		d.Trigger = tocsin.Line{Source: f.Line.Source, Pos: f.Line.Pos, At: f.Line.At}
+		d.Reason = j.reason(w) + j.growth(on, at)
+	}
 	j.table.remove(e)
 	j.remember(on, &d, true)
 	j.stats.Bans++
@@ -188,11 +190,11 @@ func (j *Jail) Banned(d *tocsin.Decision) {
 }
 
 // bits is the length by which k is counted.
-func (j *Jail) bits(k key) uint8 {
+func (j *Jail) bits(k key) uint64 {
 	if k.isIPv4() {
 		return 128
 	}
-	return uint8(j.o.IPv6Prefix)
+	return uint64(j.o.IPv6Prefix)
 }
 
 // Lift forgets the failures of everybody in p, and that they are banned. Failures from before at that arrive later do not

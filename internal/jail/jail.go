@@ -108,7 +108,11 @@ func (j *Jail) Failure(dst []tocsin.Decision, f *tocsin.Failure) []tocsin.Decisi
 	if j.table.failures >= maxFailures*j.o.MaxAddresses && j.table.first != e {
 		j.evict()
 	}
-	j.table.insert(e, node{at: at, ref: j.lines.add(f), user: j.user(f.User)})
+	var ref uint64
+	if !j.o.Bare {
+		ref = j.lines.add(f)
+	}
+	j.table.insert(e, node{at: at, ref: ref, user: j.user(f.User)})
 	if int(j.table.entries[e].n) < j.o.MaxRetry {
 		return dst
 	}

@@ -39,6 +39,8 @@ type Options struct {
 	Ports   []uint16 // what decisions cover; sorted by New. Empty: everything
 	Verdict tocsin.Verdict
 
+	Bare bool // decisions tell whom, when and for how long, but not why: no line is kept, no reason written
+
 	EvidenceLines     int // lines kept with a ban, the newest; default 20
 	EvidenceLineBytes int // longer lines are cut; default 500, up to 4096
 	EvidenceBytes     int // memory for lines that are not yet part of a ban, default 4 MiB, at least 128 KiB. More: fewer bans with missing lines when very many addresses fail at once

@@ -103,7 +103,7 @@ func (s *sessions) open(k key, new session) {
 
 func (s *sessions) close(k key, gone session) {
 	list := s.m[k]
-	kept := slices.DeleteFunc(slices.Clone(list), func(s session) bool {
+	kept := slices.DeleteFunc(list, func(s session) bool {
 		switch {
 		case s.addr.Addr() != gone.addr.Addr():
 			return false
@@ -113,12 +113,13 @@ func (s *sessions) close(k key, gone session) {
 			return gone.user == 0 || s.user == gone.user
 		}
 	})
-	s.n -= len(list) - len(kept)
-	if len(kept) == 0 {
+	switch s.n -= len(list) - len(kept); {
+	case len(kept) == len(list): // as for most logouts: the line before has told of it
+	case len(kept) == 0:
 		delete(s.m, k)
-		return
+	default:
+		s.m[k] = kept
 	}
-	s.m[k] = kept
 }
 
 func (s *sessions) oldest(k key) (at int64, ok bool) {

@@ -23,7 +23,7 @@ func (j *Jail) subnet(on block, at int64) (net block, enough bool) {
 	if j.o.SubnetBans == 0 || int(on.bits) <= bits || on.key.isID() {
 		return block{}, false
 	}
-	net = block{on.mask(bits), uint8(bits)}
+	net = block{on.mask(bits), uint64(bits)}
 	recent := slices.DeleteFunc(j.nets.m[net], func(b banned) bool {
 		return b.key == on.key || b.at < at-j.o.SubnetWithin.Microseconds()
 	})
@@ -46,8 +46,10 @@ func (j *Jail) banSubnet(last *tocsin.Decision, net block, at int64) tocsin.Deci
 	d.Prefix = netip.PrefixFrom(last.Prefix.Addr(), bits).Masked()
 	d.ID = d.Prefix.String()
 	d.Failures, d.Evidence, d.Trigger = last.Failures, last.Evidence, last.Trigger
-	d.Reason = fmt.Sprintf("%d addresses of %v banned within %s (the limit is %d), the last of them %v%s",
-		j.o.SubnetBans, d.Prefix, words(j.o.SubnetWithin), j.o.SubnetBans, last.Prefix, j.growth(net, at))
+	if !j.o.Bare {
+		d.Reason = fmt.Sprintf("%d addresses of %v banned within %s (the limit is %d), the last of them %v%s",
+			j.o.SubnetBans, d.Prefix, words(j.o.SubnetWithin), j.o.SubnetBans, last.Prefix, j.growth(net, at))
+	}
 	j.remember(net, &d, true)
 	j.stats.Bans++
 	j.stats.SubnetBans++

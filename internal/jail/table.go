@@ -12,10 +12,11 @@ import (
 // which is what failures from ::1 lead to, would contain all of it.
 type key struct{ hi, lo uint64 }
 
-// block is a key and how many of its 128 leading bits count; an IPv4 /24 is 120 here.
+// block is a key and how many of its 128 leading bits count; an IPv4 /24 is 120 here. A number as wide as the others
+// leaves no gap at the end, so that maps hash a block in one go.
 type block struct {
 	key
-	bits uint8
+	bits uint64
 }
 
 const (
@@ -41,7 +42,7 @@ func prefixBlock(p netip.Prefix) block {
 	if a.Is4() {
 		bits += 96
 	}
-	return block{addrKey(a).mask(bits), uint8(bits)}
+	return block{addrKey(a).mask(bits), uint64(bits)}
 }
 
 // mask keeps the leading bits of k.

@@ -62,16 +62,16 @@ func (m *Matcher) Search(text []byte) int { return m.match(text, 0, false) }
 // Group gives where group g of the last match begins and ends, in bytes of its text; the end is cut to the text's. It
 // gives -1, -1 if the group took no part, or nothing matched.
 func (m *Matcher) Group(g int) (start, end int) {
-	switch {
-	case m.rule < 0 || g < 0 || g >= len(m.set.res[m.rule].names):
-		return -1, -1
-	case m.tags != nil:
-		start, end = m.reg(m.tags[2*g]), m.reg(m.tags[2*g+1])
+	switch at := 2 * g; {
+	case uint(at) < uint(len(m.tags)):
+		start, end = m.reg(m.tags[at]), m.reg(m.tags[at+1])
 		if g == 0 && m.set.res[m.rule].anchored {
 			start = 0
 		}
+	case m.rule >= 0 && m.tags == nil && uint(at) < uint(len(m.caps)):
+		start, end = m.caps[at], m.caps[at+1]
 	default:
-		start, end = m.caps[2*g], m.caps[2*g+1]
+		return -1, -1
 	}
 	if start < 0 || end < 0 {
 		return -1, -1
