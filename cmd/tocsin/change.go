@@ -141,7 +141,7 @@ func (o *offCmd) Run(e *env) error {
 		until = time.Now().Add(d)
 		text = "off: everybody is let in until " + until.Format(time.DateTime) + ", or `tocsin on`"
 	}
-	if err := daemon.OpenExit(e.state(), until); err != nil {
+	if _, err := daemon.OpenExit(e.state(), until); err != nil {
 		return err
 	}
 	// A guard that runs sees it within a second; being told it sees it now. That it may not run is no mistake.

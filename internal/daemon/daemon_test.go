@@ -501,30 +501,6 @@ func TestExit(t *testing.T) {
 	}
 }
 
-func TestExitOpen(t *testing.T) {
-	dir, now := t.TempDir(), time.Date(2026, 11, 22, 14, 0, 0, 0, time.UTC)
-	tests := []struct {
-		name, text string
-		want       bool
-	}{
-		{"for ever", "\n", true},
-		{"until later", "2026-11-22T14:00:01Z\n", true},
-		{"until now", "2026-11-22T14:00:00Z\n", false},
-		{"somebody's touch", "yes please", true},
-	}
-	if _, open := ExitOpen(dir, now); open {
-		t.Error("the exit is open without its file")
-	}
-	for _, tt := range tests {
-		if err := os.WriteFile(filepath.Join(dir, offFile), []byte(tt.text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, open := ExitOpen(dir, now); open != tt.want {
-			t.Errorf("%s: open = %v, want %v", tt.name, open, tt.want)
-		}
-	}
-}
-
 func TestDoctorAndMetrics(t *testing.T) {
 	w := newWorld(t, "")
 	w.start()

@@ -16,25 +16,33 @@ import (
 
 const offFile = "off"
 
-// OpenExit opens the emergency exit: it writes the file and removes our firewall table. It needs no running guard. A zero
-// until is without end.
-func OpenExit(state string, until time.Time) error {
-	if err := os.MkdirAll(state, 0o750); err != nil {
-		return fmt.Errorf("make state folder: %w", err)
+// OpenExit opens the emergency exit: it writes the file and removes our firewall table, and does each of the two even if the
+// other fails. It needs no running guard. A zero until is without end; so is lasts, which tells until when the exit is
+// really open, where the disk has no room for the time.
+func OpenExit(state string, until time.Time) (lasts time.Time, err error) {
+	lasts, ferr := openFile(state, until)
+	if ferr != nil {
+		ferr = fmt.Errorf("a guard that runs or starts will bring the firewall table back: %w", ferr)
 	}
-	var text string
-	if !until.IsZero() {
-		text = until.UTC().Format(time.RFC3339)
-	}
-	// The table goes even if the disk is full and the file cannot be written: that is what an emergency asks for.
-	werr := writeOff(filepath.Join(state, offFile), text+"\n")
 	if err := firewall.Remove(firewall.Options{}); err != nil {
-		return fmt.Errorf("remove firewall table: %w", err)
+		return lasts, errors.Join(err, ferr)
 	}
-	if werr != nil {
-		return fmt.Errorf("the firewall table is removed, but a guard that runs or starts will bring it back: %w", werr)
+	return lasts, ferr
+}
+
+// openFile writes the file of the emergency exit, without the time if that finds no room: an empty file needs none.
+func openFile(state string, until time.Time) (lasts time.Time, err error) {
+	if err := os.MkdirAll(state, 0o750); err != nil {
+		return time.Time{}, fmt.Errorf("make state folder: %w", err)
 	}
-	return nil
+	path := filepath.Join(state, offFile)
+	if !until.IsZero() && writeOff(path, until.UTC().Format(time.RFC3339)) == nil {
+		return until, nil
+	}
+	if err := writeOff(path, ""); err != nil {
+		return time.Time{}, fmt.Errorf("open emergency exit: %w", err)
+	}
+	return time.Time{}, nil
 }
 
 // writeOff writes the file so that it is either there whole or not at all, also after a power cut.
@@ -60,27 +68,34 @@ func CloseExit(state string) (was bool, err error) {
 	return err == nil, err
 }
 
-// ExitOpen says whether the emergency exit is open at now, and until when; a zero until is without end.
-func ExitOpen(state string, now time.Time) (until time.Time, open bool) {
+// ExitOpen says whether the emergency exit is open at now, and until when; a zero until is without end. On an error nobody
+// knows: a file that cannot be read may well say that it is open.
+func ExitOpen(state string, now time.Time) (until time.Time, open bool, err error) {
 	text, err := os.ReadFile(filepath.Join(state, offFile))
-	if err != nil {
-		return time.Time{}, false
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return time.Time{}, false, nil
+	case err != nil:
+		return time.Time{}, false, fmt.Errorf("look at emergency exit: %w", err)
 	}
 	s := strings.TrimSpace(string(text))
 	if s == "" {
-		return time.Time{}, true
+		return time.Time{}, true, nil
 	}
 	until, err = time.Parse(time.RFC3339, s)
 	if err != nil {
-		return time.Time{}, true // somebody's touch: take it for what it was meant to be
+		return time.Time{}, true, nil // somebody's touch: take it for what it was meant to be
 	}
-	return until, now.Before(until)
+	return until, now.Before(until), nil
 }
 
 // isOff says whether the firewall must be left alone. The file is asked each time: whoever opens the exit does not wait for
 // this process.
 func (g *Guard) isOff(now time.Time) bool {
-	_, off := ExitOpen(g.state, now)
+	_, off, err := ExitOpen(g.state, now)
+	if err != nil {
+		g.trouble.add("emergency exit", err)
+	}
 	return off
 }
 
