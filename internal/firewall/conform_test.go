@@ -19,6 +19,8 @@ type wall interface {
 	Sync(now time.Time) error
 	Clear() error
 	Watch(ctx context.Context, lost func() (restore bool)) error
+	Adopted() []tocsin.Decision
+	Standing() bool
 	Stats() Stats
 	Close() error
 }
@@ -42,28 +44,29 @@ func conform(t *testing.T, open func() wall) {
 		wanted   int
 		allowed  int
 		elements int // of all sets together
+		standing bool
 	}{
-		{"Ban before Restore", func(w wall) error { return w.Ban(ban("192.0.2.1")) }, ErrOff, 1, 0, 1},
-		{"Restore forgets it", func(w wall) error { return restore(w, nil, allow) }, nil, 0, 1, 0},
-		{"Ban", func(w wall) error { return w.Ban(ban("192.0.2.1"), ban("2001:db8::/64")) }, nil, 2, 1, 2},
-		{"Ban again", func(w wall) error { return w.Ban(ban("192.0.2.1")) }, nil, 2, 1, 2},
-		{"Ban by another jail", func(w wall) error { return w.Ban(ban("192.0.2.1", jail("web"))) }, nil, 3, 1, 2},
-		{"Ban of other ports", func(w wall) error { return w.Ban(ban("192.0.2.1", jail("ftp"), ports(21))) }, nil, 4, 1, 3},
-		{"Ban of an id that is no address", func(w wall) error { return w.Ban(ban("root")) }, nil, 4, 1, 3},
-		{"Ban that is over", func(w wall) error { return w.Ban(ban("192.0.2.9", lasting(-time.Hour))) }, nil, 4, 1, 3},
-		{"Unban", func(w wall) error { return w.Unban(ban("192.0.2.1"), ban("192.0.2.1", jail("ftp"))) }, nil, 2, 1, 2},
-		{"Unban of an unknown", func(w wall) error { return w.Unban(ban("192.0.2.77")) }, nil, 2, 1, 2},
-		{"overlapping prefixes", func(w wall) error { return w.Ban(ban("10.0.0.0/8"), ban("10.1.0.0/16", forever)) }, nil, 4, 1, 5},
-		{"SetAllow", func(w wall) error { return w.SetAllow(nil) }, nil, 4, 0, 5},
-		{"Sync", func(w wall) error { return w.Sync(now) }, nil, 4, 0, 5},
-		{"Sync an hour and a bit later", func(w wall) error { return w.Sync(now.Add(61 * time.Minute)) }, nil, 1, 0, 1},
-		{"Restore", func(w wall) error { return restore(w, []tocsin.Decision{ban("192.0.2.1"), ban("192.0.2.2")}, allow) }, nil, 2, 1, 2},
+		{"Ban before Restore", func(w wall) error { return w.Ban(ban("192.0.2.1")) }, ErrOff, 1, 0, 1, false},
+		{"Restore forgets it", func(w wall) error { return restore(w, nil, allow) }, nil, 0, 1, 0, true},
+		{"Ban", func(w wall) error { return w.Ban(ban("192.0.2.1"), ban("2001:db8::/64")) }, nil, 2, 1, 2, true},
+		{"Ban again", func(w wall) error { return w.Ban(ban("192.0.2.1")) }, nil, 2, 1, 2, true},
+		{"Ban by another jail", func(w wall) error { return w.Ban(ban("192.0.2.1", jail("web"))) }, nil, 3, 1, 2, true},
+		{"Ban of other ports", func(w wall) error { return w.Ban(ban("192.0.2.1", jail("ftp"), ports(21))) }, nil, 4, 1, 3, true},
+		{"Ban of an id that is no address", func(w wall) error { return w.Ban(ban("root")) }, nil, 4, 1, 3, true},
+		{"Ban that is over", func(w wall) error { return w.Ban(ban("192.0.2.9", lasting(-time.Hour))) }, nil, 4, 1, 3, true},
+		{"Unban", func(w wall) error { return w.Unban(ban("192.0.2.1"), ban("192.0.2.1", jail("ftp"))) }, nil, 2, 1, 2, true},
+		{"Unban of an unknown", func(w wall) error { return w.Unban(ban("192.0.2.77")) }, nil, 2, 1, 2, true},
+		{"overlapping prefixes", func(w wall) error { return w.Ban(ban("10.0.0.0/8"), ban("10.1.0.0/16", forever)) }, nil, 4, 1, 5, true},
+		{"SetAllow", func(w wall) error { return w.SetAllow(nil) }, nil, 4, 0, 5, true},
+		{"Sync", func(w wall) error { return w.Sync(now) }, nil, 4, 0, 5, true},
+		{"Sync an hour and a bit later", func(w wall) error { return w.Sync(now.Add(61 * time.Minute)) }, nil, 1, 0, 1, true},
+		{"Restore", func(w wall) error { return restore(w, []tocsin.Decision{ban("192.0.2.1"), ban("192.0.2.2")}, allow) }, nil, 2, 1, 2, true},
 		{"Restore skips what is over", func(w wall) error {
 			return restore(w, []tocsin.Decision{ban("192.0.2.1", lasting(-time.Hour)), ban("192.0.2.2")}, nil)
-		}, nil, 1, 0, 1},
-		{"Clear", func(w wall) error { return w.Clear() }, nil, 0, 0, 0},
-		{"Unban after Clear", func(w wall) error { return w.Unban(ban("192.0.2.1")) }, ErrOff, 0, 0, 0},
-		{"SetAllow after Clear", func(w wall) error { return w.SetAllow(nil) }, ErrOff, 0, 0, 0},
+		}, nil, 1, 0, 1, true},
+		{"Clear", func(w wall) error { return w.Clear() }, nil, 0, 0, 0, false},
+		{"Unban after Clear", func(w wall) error { return w.Unban(ban("192.0.2.1")) }, ErrOff, 0, 0, 0, false},
+		{"SetAllow after Clear", func(w wall) error { return w.SetAllow(nil) }, ErrOff, 0, 0, 0, false},
 	}
 	w := open()
 	for _, tt := range steps {
@@ -79,8 +82,14 @@ func conform(t *testing.T, open func() wall) {
 			t.Errorf("%s: %d wanted, %d allowed, %d elements; want %d, %d, %d", tt.name, s.Wanted, s.Allowed, elements,
 				tt.wanted, tt.allowed, tt.elements)
 		}
-		if s.Errors != 0 {
-			t.Errorf("%s: %s", tt.name, s.LastError)
+		if s.Errors != 0 || s.LastError != "" {
+			t.Errorf("%s: %d errors, the last %q", tt.name, s.Errors, s.LastError)
+		}
+		if s.Standing != tt.standing || w.Standing() != tt.standing {
+			t.Errorf("%s: standing %v and %v, want %v", tt.name, s.Standing, w.Standing(), tt.standing)
+		}
+		if ds := w.Adopted(); len(ds) != 0 {
+			t.Errorf("%s: adopted %v", tt.name, ds)
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -35,6 +35,9 @@ func (d *Dry) Restore(bans []tocsin.Decision, allow []netip.Prefix, now time.Tim
 	return nil, nil
 }
 
+// Adopted returns nothing.
+func (d *Dry) Adopted() []tocsin.Decision { return nil }
+
 // Ban remembers bans.
 func (d *Dry) Ban(ds ...tocsin.Decision) error {
 	d.mu.Lock()
@@ -95,6 +98,13 @@ func (d *Dry) Sync(now time.Time) error {
 	defer d.mu.Unlock()
 	d.want.expire(now.Add(-rounding))
 	return nil
+}
+
+// Standing says whether the table would be in the kernel.
+func (d *Dry) Standing() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.standing
 }
 
 // Stats tells what the firewall would hold. Standing is as it would be.

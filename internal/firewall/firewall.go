@@ -94,7 +94,8 @@ type Firewall struct {
 	made     bool // it was, since Restore
 	stale    bool // a transaction failed, so the kernel differs from what is wanted
 	noReject bool
-	shape    string // of our table as we made it, see shape.go
+	shape    string            // of our table as we made it, see shape.go
+	adopted  []tocsin.Decision // by restore, not handed over yet
 	stats    Stats
 
 	stirred chan struct{} // wakes Watch after a failure; holds one
@@ -138,31 +139,47 @@ func (f *Firewall) Close() error {
 // returned, with the jails that their comments name and the Reason "found in the kernel". An element in its last second is
 // not: that second is only the rounding of its timeout.
 //
-// If Restore fails, the kernel is as it was, and the next Sync or Watch tries again.
+// If Restore fails, the kernel is as it was, and the next Sync or Watch tries again; what they adopt is told by Adopted.
 func (f *Firewall) Restore(bans []tocsin.Decision, allow []netip.Prefix, now time.Time) (adopted []tocsin.Decision, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.want.replace(bans, allow, now)
-	f.standing, f.made = true, false
-	return f.restore(now)
+	f.standing, f.made, f.adopted = true, false, nil
+	if err := f.restore(now); err != nil {
+		return nil, err
+	}
+	return f.handOver(), nil
+}
+
+// Adopted returns the bans that Sync and Watch found in the kernel after a Restore that failed, as far as they still hold,
+// each of them once. Restore returns its own. While there are none it costs nothing, so it may be called every second.
+func (f *Firewall) Adopted() []tocsin.Decision {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.handOver()
+}
+
+// handOver forgets what was adopted and returns what of it still holds: some may have been lifted, or banned anew, or
+// found no room.
+func (f *Firewall) handOver() []tocsin.Decision {
+	ds := slices.DeleteFunc(f.adopted, func(d tocsin.Decision) bool { return !f.want.holds(&d) })
+	f.adopted = nil
+	f.stats.Adopted += uint64(len(ds))
+	return ds
 }
 
 // restore adopts what only the kernel knows and makes the table.
-func (f *Firewall) restore(now time.Time) (adopted []tocsin.Decision, err error) {
+func (f *Firewall) restore(now time.Time) error {
 	held, err := f.sock.list(f.o.Table, now)
 	if err != nil {
-		return nil, f.failed("list the table", err)
+		return f.failed("list the table", err)
 	}
+	held = slices.DeleteFunc(held, func(d tocsin.Decision) bool { return f.want.covers(&d) })
 	for i := range held {
-		if !f.want.covers(&held[i]) {
-			adopted = append(adopted, held[i])
-		}
+		f.want.ban(&held[i], now)
 	}
-	for i := range adopted {
-		f.want.ban(&adopted[i], now)
-	}
-	f.stats.Adopted += uint64(len(adopted))
-	return adopted, f.install(now)
+	f.adopted = append(f.adopted, held...)
+	return f.install(now)
 }
 
 // install makes the table anew from what is wanted.
@@ -306,7 +323,7 @@ func (f *Firewall) Clear() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.want.replace(nil, nil, time.Time{})
-	f.standing, f.stale = false, false
+	f.standing, f.stale, f.adopted = false, false, nil
 	r := f.begin()
 	r.remove()
 	return f.commit("remove the table")
@@ -365,8 +382,7 @@ func (f *Firewall) remake(now time.Time) error {
 	if f.made {
 		return f.install(now)
 	}
-	_, err := f.restore(now)
-	return err
+	return f.restore(now)
 }
 
 // rounding is how much longer than wanted the kernel may keep an element. So long it is not forgotten, so that a ban that
@@ -384,8 +400,15 @@ type Stats struct {
 	Repairs      uint64         // of those, because others had changed it
 	Refused      uint64         // bans for which there was no room
 	Errors       uint64         // transactions and lists that failed
-	LastError    string
-	RejectAsDrop bool // this kernel cannot reject before routing, so a reject is carried out as a drop
+	LastError    string         // why the kernel is not as wanted, "" once that was mended
+	RejectAsDrop bool           // this kernel cannot reject before routing, so a reject is carried out as a drop
+}
+
+// Standing says whether the table is in the kernel, or should be. It costs nothing.
+func (f *Firewall) Standing() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.standing
 }
 
 // Stats tells how the firewall is.
@@ -394,6 +417,9 @@ func (f *Firewall) Stats() Stats {
 	defer f.mu.Unlock()
 	s := f.stats
 	s.Standing, s.RejectAsDrop = f.standing, f.noReject
+	if !f.stale {
+		s.LastError = ""
+	}
 	f.want.describe(&s)
 	return s
 }

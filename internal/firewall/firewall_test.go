@@ -408,8 +408,14 @@ func TestSyncRepairs(t *testing.T) {
 	if err := f.Ban(ban("192.0.2.2")); !errors.Is(err, syscall.ENOENT) || !strings.Contains(err.Error(), "ports_22_v4") {
 		t.Errorf("Ban into a set that is gone: %v, want ENOENT with the set's name", err)
 	}
+	if got := f.Stats().LastError; !strings.Contains(got, "ports_22_v4") {
+		t.Errorf("last error %q while a ban is missing, want the set's name", got)
+	}
 	must(t, f.Sync(time.Now()))
 	check(t, h, "repaired", "ports_22_v4 192.0.2.1 3600", "ports_22_v4 192.0.2.2 3600")
+	if got := f.Stats(); got.Errors != 1 || got.LastError != "" {
+		t.Errorf("stats %+v after the repair, want one error and none to tell", got)
+	}
 	h.run("nft", "flush ruleset")
 	if err := f.Ban(ban("192.0.2.3")); err == nil {
 		t.Error("Ban into a table that is gone: no error")
@@ -440,6 +446,70 @@ func TestSyncAfterFailedRestore(t *testing.T) {
 	f.sock = good
 	must(t, f.Sync(time.Now()))
 	check(t, h, "after Sync", "ports_22_v4 192.0.2.1 3600")
+}
+
+// What is adopted behind the caller's back is handed over later, once, as far as it holds still.
+func TestAdoptAfterFailedRestore(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		fail func(f *Firewall) // makes restore fail
+	}{
+		{"the list fails", func(f *Firewall) { f.sock = &socket{fd: -1} }},
+		{"the transaction fails", func(f *Firewall) { f.batch = newBatch(strings.Repeat("x", 300)) }},
+	} {
+		for _, who := range []string{"Sync", "Watch", "Restore"} {
+			t.Run(tt.name+", then "+who, func(t *testing.T) {
+				h := newHost(t)
+				h.firewall(ban("192.0.2.1"), ban("192.0.2.2"), ban("192.0.2.3"), ban("192.0.2.4"), ban("2001:db8::/64")).Close()
+				f := h.open(h.options())
+				sock, batch := f.sock, f.batch
+				tt.fail(f)
+				known := []tocsin.Decision{ban("192.0.2.1")}
+				if adopted, err := f.Restore(known, nil, time.Now()); err == nil || len(adopted) != 0 {
+					t.Fatalf("Restore that fails: adopted %v, error %v", adopted, err)
+				}
+				f.sock, f.batch = sock, batch
+				var adopted []tocsin.Decision
+				switch who {
+				case "Sync":
+					must(t, f.Sync(time.Now()))
+				case "Watch":
+					watch(t, f, yes)
+					eventually(t, 2*time.Second, "the table is made", func() bool { return f.Stats().LastError == "" })
+				case "Restore":
+					var err error
+					adopted, err = f.Restore(known, nil, time.Now())
+					must(t, err)
+				}
+				if who != "Restore" {
+					must(t, f.Unban(ban("192.0.2.2")))
+					must(t, f.Ban(ban("192.0.2.3", forever)))
+					adopted = f.Adopted()
+				}
+				var got []string
+				for _, d := range adopted {
+					got = append(got, d.ID)
+				}
+				slices.Sort(got)
+				want := []string{"192.0.2.4", "2001:db8::/64"}
+				if who == "Restore" {
+					want = []string{"192.0.2.2", "192.0.2.3", "192.0.2.4", "2001:db8::/64"}
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("adopted %q, want %q", got, want)
+				}
+				if n := f.Stats().Adopted; n != uint64(len(want)) {
+					t.Errorf("%d counted, want %d", n, len(want))
+				}
+				if again := f.Adopted(); len(again) != 0 {
+					t.Errorf("adopted again %v", again)
+				}
+				must(t, f.Unban(adopted...))
+				must(t, f.Unban(ban("192.0.2.3")))
+				check(t, h, "adopted bans lifted", "ports_22_v4 192.0.2.1 3600")
+			})
+		}
+	}
 }
 
 func TestFull(t *testing.T) {

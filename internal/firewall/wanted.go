@@ -195,6 +195,13 @@ func (w *wanted) covers(d *tocsin.Decision) bool {
 	return false
 }
 
+// holds says whether the ban d is wanted just as it is.
+func (w *wanted) holds(d *tocsin.Decision) bool {
+	o := owner{d.Jail, d.ID}
+	t := w.bans[o]
+	return t != nil && t.group == w.groups[string(scopeOf(d).appendKey(nil))] && slices.Contains(t.holds, hold{o, d.Until})
+}
+
 // expire forgets what is over at now. It costs nothing while nothing ends.
 func (w *wanted) expire(now time.Time) {
 	for len(w.ends) > 0 && ended(w.ends[0].until, now) {

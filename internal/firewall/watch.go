@@ -119,7 +119,7 @@ func (r *repair) inspect(why cause) time.Duration {
 		return 0 // Clear was faster
 	}
 	if !restore {
-		f.standing = false
+		f.standing, f.stale = false, false
 		f.o.Log.Info("the firewall is off, as asked")
 		return 0
 	}

@@ -114,6 +114,9 @@ func TestWatchAsks(t *testing.T) {
 	watch(t, f, func() bool { return false })
 	must(t, Remove(h.options()))
 	eventually(t, 2*time.Second, "the firewall is off", func() bool { return !f.Stats().Standing })
+	if f.Standing() {
+		t.Error("off, and standing")
+	}
 	if err := f.Ban(ban("192.0.2.2")); err != ErrOff {
 		t.Errorf("Ban while off: %v, want ErrOff", err)
 	}
@@ -124,6 +127,28 @@ func TestWatchAsks(t *testing.T) {
 	must(t, err)
 	must(t, f.Ban(ban("192.0.2.2")))
 	check(t, h, "on again", "ports_22_v4 192.0.2.2 3600")
+}
+
+// A ban that comes while the table is gone fails, and once the table is back there is nothing to complain about.
+func TestRepairedErrorIsForgotten(t *testing.T) {
+	h := newHost(t)
+	for _, tt := range []struct {
+		name string
+		lost func() bool
+	}{{"made again", yes}, {"off, as asked", func() bool { return false }}} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := h.firewall(ban("192.0.2.1"))
+			h.run("nft", "flush ruleset")
+			if err := f.Ban(ban("192.0.2.2")); err == nil || f.Stats().LastError == "" {
+				t.Fatalf("Ban into a table that is gone: error %v, stats %+v", err, f.Stats())
+			}
+			watch(t, f, tt.lost)
+			eventually(t, 2*time.Second, "the error is forgotten", func() bool { return f.Stats().LastError == "" })
+			if got := f.Stats(); got.Errors != 1 || got.Standing != tt.lost() {
+				t.Errorf("stats %+v, want one error", got)
+			}
+		})
+	}
 }
 
 // A table that changed while nobody listened is found when Watch begins, a failed transaction at once.
