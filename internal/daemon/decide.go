@@ -127,7 +127,9 @@ func (g *Guard) takeFailure(e event) {
 // decideByJail carries a jail's decision out unless that was done before a restart.
 func (g *Guard) decideByJail(c *cell, d tocsin.Decision, seen bool) {
 	if !seen {
-		decided, err := g.store.Decided(d.Jail, d.ID, d.Trigger)
+		ctx, cancel := context.WithTimeout(context.Background(), storeWait)
+		decided, err := g.store.Decided(ctx, d.Jail, d.ID, d.Trigger)
+		cancel()
 		if err != nil {
 			g.log.Warn("cannot tell whether this was decided before; deciding", "addr", d.Prefix, "jail", d.Jail, "err", err)
 		}

@@ -67,7 +67,7 @@ func BenchmarkFilled(b *testing.B) {
 	b.Run("Decided", func(b *testing.B) {
 		d := ban(77_777, 0)
 		for b.Loop() {
-			if yes, err := s.Decided(d.Jail, d.ID, d.Trigger); !yes || err != nil {
+			if yes, err := s.Decided(ctx, d.Jail, d.ID, d.Trigger); !yes || err != nil {
 				b.Fatal(yes, err)
 			}
 		}

@@ -115,22 +115,6 @@ func (r *decisionRow) decision() (tocsin.Decision, error) {
 	return r.Decision, nil
 }
 
-// Decided says whether a ban with this trigger is kept or queued. It is false for a line that cannot be read twice.
-func (s *Store) Decided(jail, id string, trigger tocsin.Line) (bool, error) {
-	if trigger.Pos == (tocsin.Position{}) {
-		return false, nil
-	}
-	if s.isQueued(&tocsin.Decision{Jail: jail, ID: id, Action: tocsin.Ban, Trigger: trigger}) {
-		return true, nil
-	}
-	found := false
-	err := s.read("look for a decision", func(f *file) error {
-		return each(func(func(...any) error) error { found = true; return nil },
-			f.stmt.decided, jail, id, trigger.Source, int64(trigger.Pos.File), trigger.Pos.Offset)
-	})
-	return found, err
-}
-
 // Active returns the bans in force at now, one for each Jail and ID, without their evidence and in no order.
 func (s *Store) Active(now time.Time) ([]tocsin.Decision, error) {
 	queued := s.queued() // before the file is read: what is written meanwhile must not be missed

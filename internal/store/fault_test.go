@@ -207,6 +207,51 @@ func TestOpenOnFullDisk(t *testing.T) {
 	s.Close()
 }
 
+// A read that does not return is left behind, and nobody waits for it or makes a second one.
+func TestDecidedEndsWithContext(t *testing.T) {
+	s := fresh(t)
+	d := ban(1, 0)
+	put(t, s, d)
+	var busy []*sql.Conn
+	release := func() {
+		for _, c := range busy {
+			c.Close()
+		}
+		busy = nil
+	}
+	defer release()
+	for range readers { // a read waits for one of these as for a disk
+		c, err := s.file.Load().reader.Conn(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		busy = append(busy, c)
+	}
+	short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+	defer cancel()
+	if yes, err := s.Decided(short, d.Jail, d.ID, d.Trigger); yes || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("decided %v, %v, want the context's error", yes, err)
+	}
+	for range 100 {
+		if yes, err := s.Decided(ctx, d.Jail, d.ID, d.Trigger); yes || !errors.Is(err, errStalled) {
+			t.Fatalf("decided %v, %v behind a read that hangs, want errStalled at once", yes, err)
+		}
+	}
+	if err := putShort(s, 2); err != nil {
+		t.Errorf("Put behind a read that hangs: %v", err)
+	}
+	release()
+	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		yes, err := s.Decided(ctx, d.Jail, d.ID, d.Trigger)
+		if yes && err == nil {
+			return
+		}
+		if !errors.Is(err, errStalled) || time.Now().After(deadline) {
+			t.Fatalf("decided %v, %v when the disk answers again", yes, err)
+		}
+	}
+}
+
 // The real thing: a disk that takes nothing at all until it is thawed. Every thread that writes to it stands still.
 func TestFrozenDisk(t *testing.T) {
 	needRoot(t, "mkfs.ext4", "mount", "umount", "fsfreeze")
@@ -242,7 +287,7 @@ func TestFrozenDisk(t *testing.T) {
 		}
 		runtime.GC() // stops the world: no thread may be stuck where the scheduler cannot see it
 		d := ban(n, 0)
-		if yes, err := s.Decided(d.Jail, d.ID, d.Trigger); !yes || err != nil {
+		if yes, err := s.Decided(ctx, d.Jail, d.ID, d.Trigger); !yes || err != nil {
 			t.Errorf("decided %v, %v, want true", yes, err)
 		}
 		if got, err := s.Active(t0.Add(time.Minute)); len(got) != n+1 || err != nil {

@@ -66,6 +66,9 @@ type Store struct {
 	stopCheck context.CancelFunc
 
 	rescued rescued // the writer's
+
+	asking  chan struct{} // holds one while somebody waits for Decided
+	looking sync.Mutex    // held while Decided reads, even if nobody waits for it any more
 }
 
 // rescued is what could be read of a damaged file.
@@ -117,6 +120,7 @@ func Open(path string, o Options) (*Store, error) {
 		waiting: newBatch(), flight: newBatch(),
 		wake: make(chan struct{}, 1), later: make(chan struct{}, 1),
 		giveUp: make(chan struct{}), done: make(chan struct{}),
+		asking: make(chan struct{}, 1),
 	}
 	f, err := openFile(context.Background(), path, o.small)
 	if unusable(err) {

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -158,10 +159,19 @@ func TestDecided(t *testing.T) {
 		{"another address", d.Jail, "x", d.Trigger, false},
 		{"a line that cannot be read twice", d.Jail, d.ID, tocsin.Line{Source: d.Trigger.Source}, false},
 	} {
-		if got, err := s.Decided(tt.jail, tt.id, tt.trigger); got != tt.want || err != nil {
+		if got, err := s.Decided(ctx, tt.jail, tt.id, tt.trigger); got != tt.want || err != nil {
 			t.Errorf("%s: decided %v, %v, want %v", tt.name, got, err, tt.want)
 		}
 	}
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if got, err := s.Decided(ctx, d.Jail, d.ID, d.Trigger); !got || err != nil {
+				t.Errorf("twenty at once: decided %v, %v", got, err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestActive(t *testing.T) {
