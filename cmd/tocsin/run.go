@@ -6,7 +6,6 @@ import (
 	"os/signal"
 	"syscall"
 
-	"tocsin/internal/config"
 	"tocsin/internal/daemon"
 )
 
@@ -29,7 +28,7 @@ func (r *runCmd) Run(e *env) error {
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 	return daemon.Run(e.ctx, daemon.Options{
-		ConfigPath: path, Config: c, Adjust: func(c *config.Config) { e.adjust(c) },
+		Config: c, Path: path, Load: e.config,
 		Observe: r.Observe, Clean: r.Clean, Version: version(),
 		Say: e.stdout, Log: e.logger(r.Debug),
 	}, reload)

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -17,16 +16,16 @@ import (
 
 // Bounds of an answer.
 const (
-	defaultBans = 1000
-	maxFormer   = 20
-	maxLogins   = 10
-	maxUsers    = 20
+	maxHistory = 200 // bans of one address that are looked at
+	maxFormer  = 20
+	maxLogins  = 10
+	maxUsers   = 20
 )
 
 func (g *Guard) mode() (mode, reason string, until *time.Time) {
-	end, off, _ := ExitOpen(g.state, time.Now()) // an error is told by isOff, which looks every second
 	switch {
-	case off:
+	case g.off():
+		end, _, _ := ExitOpen(g.state, time.Now()) // that it is open is known; the file only adds until when
 		return "off", "the emergency exit is open; tocsin on closes it", api.Time(end)
 	case !g.enforces:
 		return "observing", g.observes, nil
@@ -35,7 +34,7 @@ func (g *Guard) mode() (mode, reason string, until *time.Time) {
 }
 
 func (g *Guard) status(ctx context.Context) (api.Status, error) {
-	s := api.Status{Schema: api.SchemaStatus, Version: g.o.Version, Started: g.started.UTC(), Config: g.o.ConfigPath, Jails: []api.Jail{}, Sources: []api.Source{}}
+	s := api.Status{Schema: api.SchemaStatus, Version: g.o.Version, Started: g.started.UTC(), Jails: []api.Jail{}, Sources: []api.Source{}}
 	s.Mode, s.ModeReason, s.OffUntil = g.mode()
 	var readers []*reader
 	if err := g.do(ctx, func() {
@@ -44,6 +43,7 @@ func (g *Guard) status(ctx context.Context) (api.Status, error) {
 			now[k.jail]++
 		}
 		s.BansNow = len(g.active)
+		s.Config = g.path
 		for _, c := range g.set.cells {
 			s.Jails = append(s.Jails, c.status(now[c.conf.Name]))
 		}
@@ -77,8 +77,11 @@ func (c *cell) status(bansNow int) api.Jail {
 }
 
 func (r *reader) status() api.Source {
-	st := r.src.Stats()
-	out := api.Source{Name: r.name, Lines: st.Lines, Bytes: st.Bytes, Cut: st.Cut, Dropped: st.Dropped, CaughtUp: r.live.Load()}
+	out := api.Source{Name: r.name, CaughtUp: r.live.Load()}
+	if r.src != nil {
+		st := r.src.Stats()
+		out.Lines, out.Bytes, out.Cut, out.Dropped = st.Lines, st.Bytes, st.Cut, st.Dropped
+	}
 	if us := r.lastLine.Load(); us != 0 {
 		out.LastLine = api.Time(time.UnixMicro(us))
 	}
@@ -90,8 +93,7 @@ func (r *reader) status() api.Source {
 
 func (g *Guard) bans(_ context.Context, q api.BansQuery) (api.Bans, error) {
 	now := time.Now()
-	limit := cmp.Or(q.Limit, defaultBans)
-	sq := store.Query{Addr: q.Addr, Jail: q.Jail, Active: !q.All, Now: now, Limit: limit + 1, WithEvidence: q.Detail}
+	sq := store.Query{Addr: q.Addr, Jail: q.Jail, Active: !q.All, Now: now, Limit: q.Limit + 1, WithEvidence: q.Detail}
 	if q.Since > 0 {
 		sq.Since = now.Add(-q.Since)
 	}
@@ -100,7 +102,7 @@ func (g *Guard) bans(_ context.Context, q api.BansQuery) (api.Bans, error) {
 		return api.Bans{}, fmt.Errorf("read bans: %w", err)
 	}
 	mode, _, _ := g.mode()
-	return api.Bans{Schema: api.SchemaBans, Mode: mode, Bans: wireBans(rows[:min(limit, len(rows))], now), More: len(rows) > limit}, nil
+	return api.Bans{Schema: api.SchemaBans, Mode: mode, Bans: wireBans(rows[:min(q.Limit, len(rows))], now), More: len(rows) > q.Limit}, nil
 }
 
 func wireBans(rows []store.Ban, now time.Time) []api.Ban {
@@ -153,7 +155,6 @@ func (g *Guard) why(ctx context.Context, addr netip.Addr) (api.Why, error) {
 	now := time.Now()
 	w := api.Why{Schema: api.SchemaWhy, Addr: addr.String(), Standing: []api.Standing{}, Bans: []api.Ban{}, Former: []api.Ban{}, Logins: []api.Login{}, Users: []string{}}
 	w.Mode, _, _ = g.mode()
-
 	var standings []jail.Standing
 	var cells []*cell
 	if err := g.do(ctx, func() {
@@ -205,14 +206,16 @@ func (g *Guard) whyFromStore(w *api.Why, addr netip.Addr, now time.Time, users *
 	fresh, cancel := context.WithTimeout(context.Background(), storeWait)
 	defer cancel()
 	_ = g.store.Flush(fresh)
-	rows, err := g.store.Bans(store.Query{Addr: addr, Now: now, Limit: 1000, WithEvidence: true})
+	rows, err := g.store.Bans(store.Query{Addr: addr, Now: now, Limit: maxHistory, WithEvidence: true})
 	if err != nil {
 		return fmt.Errorf("read bans of %s: %w", addr, err)
 	}
 	for i := range rows {
 		b := wireBan(&rows[i], now)
-		for _, e := range rows[i].Evidence {
-			users.add(e.User)
+		if !ofManyPeople(rows[i].Prefix) {
+			for _, e := range rows[i].Evidence {
+				users.add(e.User)
+			}
 		}
 		if b.Active {
 			w.Bans = append(w.Bans, b)
@@ -225,12 +228,12 @@ func (g *Guard) whyFromStore(w *api.Why, addr netip.Addr, now time.Time, users *
 			w.Former = append(w.Former, b)
 		}
 	}
-	counts, err := g.store.Failures(addr, now.Add(-24*time.Hour))
+	counts, err := g.store.Failures(addr, now)
 	if err != nil {
 		return fmt.Errorf("read failures of %s: %w", addr, err)
 	}
 	for _, c := range counts {
-		w.Today += c.N
+		w.Today = max(w.Today, c.N) // several jails may count the same line
 		users.add(c.Users...)
 	}
 	logins, err := g.store.Logins(addr, now.Add(-loginsAsked))
@@ -243,6 +246,12 @@ func (g *Guard) whyFromStore(w *api.Why, addr netip.Addr, now time.Time, users *
 		}
 	}
 	return nil
+}
+
+// ofManyPeople says whether a prefix is wider than what one person is given: what was tried from elsewhere in it says
+// nothing about this address.
+func ofManyPeople(p netip.Prefix) bool {
+	return p.IsValid() && (p.Addr().Is4() && p.Bits() < 32 || p.Addr().Is6() && p.Bits() < 64)
 }
 
 func wireStanding(c *cell, st *jail.Standing) api.Standing {

@@ -85,6 +85,9 @@ func build(ctx context.Context, c *config.Config, look bool) (*set, error) {
 			}
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err // half a look at the machine is none
+	}
 	if len(b.errs) > 0 {
 		return nil, b.errs
 	}
@@ -124,7 +127,7 @@ func (b *builder) cell(ctx context.Context, j *config.Jail) *cell {
 		b.wrong(j, "name", err)
 	}
 	for _, p := range j.Allow {
-		c.allow.add(p, "configuration")
+		c.allow.add(p, "allowed by the configuration")
 	}
 	c.sources = b.sourceNames(ctx, j, c)
 	for i, name := range c.sources {

@@ -29,7 +29,7 @@ const (
 func (g *Guard) operations() api.Operations {
 	return api.Operations{
 		Status: g.status, Doctor: g.doctor, Bans: g.bans, Why: g.why, Allowed: g.allowed, Metrics: g.metrics,
-		Ban: g.ban, Unban: g.unban, Allow: g.allow, Off: g.exitMoved, Reload: g.reloadNow,
+		Ban: g.ban, Unban: g.unban, Allow: g.allow, Off: g.moveExitBy, Reload: g.reloadNow,
 	}
 }
 
@@ -68,12 +68,24 @@ func (g *Guard) ban(ctx context.Context, r api.BanRequest) (api.Change, error) {
 	if widest := widestOf(p); p.Bits() < widest {
 		return api.Change{}, refused("ban several narrower prefixes, if it must be", "%s is too wide: nothing wider than /%d is banned by hand", p, widest)
 	}
+	if err := checkSeconds(r.Seconds); err != nil {
+		return api.Change{}, err
+	}
 	if r.AcceptRisk != "lockout" {
 		if err := g.refuseOpenSession(ctx, p); err != nil {
 			return api.Change{}, err
 		}
 	}
 	return decided(ctx, g, func() (api.Change, error) { return g.banNow(p, r) })
+}
+
+// checkSeconds refuses a duration that is none. 0 is without end.
+func checkSeconds(s float64) error {
+	const century = 100 * 365.25 * 24 * 3600
+	if s >= 0 && s <= century { // not so for NaN
+		return nil
+	}
+	return api.Errorf(api.ExitUsage, "0 is without end", fmt.Sprintf("%g is not a duration of at most 100 years", s))
 }
 
 func widestOf(p netip.Prefix) int {
@@ -86,10 +98,13 @@ func widestOf(p netip.Prefix) int {
 // refuseOpenSession refuses to ban the source of an ssh session that somebody is working in. A connection counts as one
 // if a login from its port is known, or if nothing bad is known of its address (its login may be older than our logs).
 func (g *Guard) refuseOpenSession(ctx context.Context, p netip.Prefix) error {
-	sessions, err := host.Sessions(g.sshPorts(ctx))
+	ports, err := g.sshPorts(ctx)
 	if err != nil {
-		g.log.Warn("cannot look for open ssh sessions", "err", err)
-		return nil
+		return api.Errorf(api.ExitTryLater, "", err.Error())
+	}
+	sessions, err := host.Sessions(ports)
+	if err != nil {
+		return refused("to ban without looking: --accept-risk=lockout", "cannot tell whether somebody works over ssh from %s: %v", p, err)
 	}
 	now := time.Now()
 	for _, s := range sessions {
@@ -124,25 +139,31 @@ func (g *Guard) holdsSession(addr netip.Addr, port uint16, now time.Time) (user 
 	return "", err == nil && len(failures) == 0
 }
 
-func (g *Guard) sshPorts(ctx context.Context) (ports []uint16) {
-	_ = g.do(ctx, func() { // without an answer there are no ports to look at
+// sshPorts are those on which a session may be open: the jails' and, where a jail covers all ports, sshd's own.
+func (g *Guard) sshPorts(ctx context.Context) (ports []uint16, err error) {
+	if err := g.do(ctx, func() {
 		for _, c := range g.set.cells {
 			if c.def.Name == "sshd" {
 				ports = append(ports, c.options.Ports...)
 			}
 		}
-	})
-	return tocsin.SortPorts(ports)
+	}); err != nil {
+		return nil, err
+	}
+	if len(ports) == 0 {
+		ports, _, err = host.SSHPorts(ctx)
+	}
+	return tocsin.SortPorts(ports), err
 }
 
 func (g *Guard) banNow(p netip.Prefix, r api.BanRequest) (api.Change, error) {
-	if why, ok := g.shield.covers(p); ok {
-		return api.Change{}, refused("take it off first: tocsin allow --remove "+tocsin.PrefixString(p), "%s is never banned: %s", tocsin.PrefixString(p), why)
-	}
 	now := time.Now()
 	d := tocsin.Decision{
 		Jail: operatorJail, ID: tocsin.PrefixString(p), Prefix: p, Action: tocsin.Ban, Origin: tocsin.ByOperator,
 		By: r.By, Reason: cmp.Or(r.Reason, "banned by hand"), At: now,
+	}
+	if why, ok := g.shield.covers(p); ok {
+		return api.Change{}, refused("take it off first: tocsin allow --remove "+d.ID, "%s is never banned: %s", d.ID, why)
 	}
 	if r.Seconds > 0 {
 		d.Until = now.Add(time.Duration(r.Seconds * float64(time.Second)))
@@ -152,19 +173,22 @@ func (g *Guard) banNow(p netip.Prefix, r api.BanRequest) (api.Change, error) {
 		if c == nil {
 			return api.Change{}, api.Errorf(api.ExitUsage, "the jails are: "+g.jailNames(), fmt.Sprintf("no jail is named %q", r.Jail))
 		}
+		if why, ok := c.allow.covers(p); ok {
+			return api.Change{}, refused("", "%s is never banned by jail %s: %s", d.ID, r.Jail, why)
+		}
 		d.Jail, d.Ports, d.Verdict = r.Jail, c.options.Ports, c.options.Verdict
 		c.jail.Banned(&d)
 	}
 	if err := g.decide(d); err != nil {
 		return api.Change{}, api.Errorf(api.ExitFailed, "see tocsin doctor", fmt.Sprintf("%s is decided and will be banned, but the firewall refused it just now: %v", d.ID, err))
 	}
-	return change(fmt.Sprintf("%s is %s on %s %s", d.ID, g.word("banned", "noted as banned"), portsText(d.Ports), untilText(&d)),
+	return change(fmt.Sprintf("%s is %s on %s %s", d.ID, g.word("banned", "noted as banned"), api.PortsText(d.Ports), untilText(&d)),
 		"tocsin unban "+d.ID, d.ID), nil
 }
 
 // word chooses what to say while the firewall is touched and while it is not.
 func (g *Guard) word(enforcing, otherwise string) string {
-	if g.enforces && !g.wasOff {
+	if g.enforces && !g.off() {
 		return enforcing
 	}
 	return otherwise
@@ -183,45 +207,66 @@ func (g *Guard) unban(ctx context.Context, r api.UnbanRequest) (api.Change, erro
 
 func (g *Guard) unbanNow(p netip.Prefix, r api.UnbanRequest) (api.Change, error) {
 	now := time.Now()
-	var lifted []string
-	var undo []string
-	for k, b := range g.active {
-		if r.Jail != "" && r.Jail != k.jail || !r.All && !p.Overlaps(b.prefix) {
-			continue
-		}
-		d := tocsin.Decision{
-			Jail: k.jail, ID: k.id, Prefix: b.prefix, Action: tocsin.Unban, Origin: tocsin.ByOperator,
-			By: r.By, Reason: cmp.Or(r.Reason, "unbanned by hand"), At: now,
-		}
-		if err := g.decide(d); err != nil {
-			return api.Change{}, api.Errorf(api.ExitFailed, "see tocsin doctor", fmt.Sprintf("unban %s: %v", k.id, err))
-		}
-		lifted = append(lifted, k.id)
-		undo = append(undo, undoUnban(k, b, now))
+	chosen := func(k banKey, b activeBan) bool {
+		return (r.Jail == "" || r.Jail == k.jail) && (r.All || p.Overlaps(b.prefix))
 	}
-	forgotten := g.forgive(p, r, now)
-	slices.Sort(lifted)
+	var undo string
+	for k, b := range g.active {
+		if chosen(k, b) {
+			undo = undoUnban(k, b, now)
+		}
+	}
+	lifted, err := g.lift(chosen, tocsin.Decision{By: r.By, Reason: cmp.Or(r.Reason, "unbanned by hand"), At: now})
+	if err != nil {
+		return api.Change{}, api.Errorf(api.ExitFailed, "see tocsin doctor", fmt.Sprintf("unban: %v", err))
+	}
+	var forgotten int
+	if !r.All {
+		forgotten = g.forgive(p, r.Jail, now)
+	}
 	switch {
 	case len(lifted) > 1:
 		return change(fmt.Sprintf("%d bans are lifted", len(lifted)), "", lifted...), nil
 	case len(lifted) == 1:
-		return change(lifted[0]+" is no longer banned", undo[0], lifted...), nil
+		return change(lifted[0]+" is no longer banned", undo, lifted...), nil
 	case r.All:
 		return change("nobody was banned", ""), nil
 	case forgotten > 0:
-		return change(fmt.Sprintf("%s was not banned; its %s forgotten", tocsin.PrefixString(p), plural(forgotten, "failure is", "failures are")), ""), nil
+		return change(tocsin.PrefixString(p)+" was not banned; its "+api.Count(forgotten, "failure is", "failures are")+" forgotten", ""), nil
 	}
 	return change(tocsin.PrefixString(p)+" was not banned", ""), nil
 }
 
-// forgive makes the jails forget what they counted, so that the next mistake does not ban at once.
-func (g *Guard) forgive(p netip.Prefix, r api.UnbanRequest, now time.Time) (failures int) {
-	for _, c := range g.set.cells {
-		if r.All || r.Jail != "" && r.Jail != c.conf.Name {
+// lift ends the chosen bans, all of them with one write and one transaction, and tells the jails that took them. It
+// returns their ids in order.
+func (g *Guard) lift(chosen func(banKey, activeBan) bool, like tocsin.Decision) ([]string, error) {
+	var ds []tocsin.Decision
+	var ids []string
+	for k, b := range g.active {
+		if !chosen(k, b) {
 			continue
 		}
-		failures += c.jail.Standing(p.Addr(), now).Failures
-		c.jail.Lift(p, now)
+		d := like
+		d.Jail, d.ID, d.Prefix, d.Action, d.Origin = k.jail, k.id, b.prefix, tocsin.Unban, tocsin.ByOperator
+		ds, ids = append(ds, d), append(ids, k.id)
+		if c := g.cellNamed(k.jail); c != nil {
+			c.jail.Lift(b.prefix, like.At)
+		}
+	}
+	if len(ds) == 0 {
+		return nil, nil
+	}
+	slices.Sort(ids)
+	return ids, g.decide(ds...)
+}
+
+// forgive makes the jails forget what they counted, so that the next mistake does not ban at once.
+func (g *Guard) forgive(p netip.Prefix, only string, now time.Time) (failures int) {
+	for _, c := range g.set.cells {
+		if only == "" || only == c.conf.Name {
+			failures += c.jail.Standing(p.Addr(), now).Failures
+			c.jail.Lift(p, now)
+		}
 	}
 	return failures
 }
@@ -234,7 +279,7 @@ func undoUnban(k banKey, b activeBan, now time.Time) string {
 	if b.until.IsZero() {
 		return cmd + " --for forever"
 	}
-	return cmd + " --for " + b.until.Sub(now).Round(time.Second).String()
+	return cmd + " --for " + config.FormatDuration(max(time.Second, b.until.Sub(now)))
 }
 
 func (g *Guard) allow(ctx context.Context, r api.AllowRequest) (api.Change, error) {
@@ -245,15 +290,12 @@ func (g *Guard) allow(ctx context.Context, r api.AllowRequest) (api.Change, erro
 	if widest := widestOf(p); p.Bits() < widest && !r.Remove {
 		return api.Change{}, refused("", "%s is too wide: an allow list that holds the internet guards nothing (at least /%d)", p, widest)
 	}
-	return decided(ctx, g, func() (api.Change, error) {
-		if r.Remove {
-			return g.disallowNow(p)
-		}
-		return g.allowNow(p, r)
-	})
-}
-
-func (g *Guard) allowNow(p netip.Prefix, r api.AllowRequest) (api.Change, error) {
+	if err := checkSeconds(r.Seconds); err != nil {
+		return api.Change{}, err
+	}
+	if r.Remove {
+		return g.disallow(ctx, p)
+	}
 	now, name := time.Now(), tocsin.PrefixString(p)
 	e := store.AllowEntry{Prefix: p, By: r.By, Note: r.Note, At: now}
 	text := name + " is never banned"
@@ -261,54 +303,48 @@ func (g *Guard) allowNow(p netip.Prefix, r api.AllowRequest) (api.Change, error)
 		e.Until = now.Add(time.Duration(r.Seconds * float64(time.Second)))
 		text += " until " + e.Until.Format(time.DateTime)
 	}
+	// The store may wait for the disk, and the decider must not.
 	if err := g.store.Allow(e); err != nil {
 		return api.Change{}, fmt.Errorf("store allow list: %w", err)
 	}
-	g.shield.set(e)
-	g.reshield()
-	for k, b := range g.active {
-		if p.Bits() <= b.prefix.Bits() && p.Contains(b.prefix.Addr()) {
-			d := tocsin.Decision{
-				Jail: k.jail, ID: k.id, Prefix: b.prefix, Action: tocsin.Unban, Origin: tocsin.ByOperator,
-				By: r.By, Reason: "put on the allow list", At: now,
-			}
-			if err := g.decide(d); err != nil {
-				return api.Change{}, fmt.Errorf("lift the ban of %s: %w", k.id, err)
-			}
-			text += "; its ban is lifted"
+	return decided(ctx, g, func() (api.Change, error) {
+		g.shield.set(e)
+		g.reshield()
+		inside := func(_ banKey, b activeBan) bool { return p.Bits() <= b.prefix.Bits() && p.Contains(b.prefix.Addr()) }
+		lifted, err := g.lift(inside, tocsin.Decision{By: r.By, Reason: "put on the allow list", At: now})
+		if err != nil {
+			return api.Change{}, fmt.Errorf("lift bans: %w", err)
 		}
-	}
-	g.forgive(p, api.UnbanRequest{}, now)
-	g.log.Info("allowed", "addr", name, "by", r.By)
-	return change(text, "tocsin allow --remove "+name, name), nil
+		switch len(lifted) {
+		case 0:
+		case 1:
+			text += "; its ban is lifted"
+		default:
+			text += fmt.Sprintf("; %d bans are lifted", len(lifted))
+		}
+		g.forgive(p, "", now)
+		g.log.Info("allowed", "addr", name, "by", r.By)
+		return change(text, "tocsin allow --remove "+name, name), nil
+	})
 }
 
-func (g *Guard) disallowNow(p netip.Prefix) (api.Change, error) {
+func (g *Guard) disallow(ctx context.Context, p netip.Prefix) (api.Change, error) {
 	name := tocsin.PrefixString(p)
 	had, err := g.store.Disallow(p)
 	if err != nil {
 		return api.Change{}, fmt.Errorf("store allow list: %w", err)
 	}
-	if !had {
-		if why, ok := g.shield.covers(p); ok {
-			return api.Change{}, refused("", "%s is never banned (%s); only what `tocsin allow` put on the list can be taken off", name, why)
-		}
-		return change(name+" was not on the allow list", ""), nil
-	}
-	g.shield.unset(p)
-	g.reshield()
-	g.log.Info("no longer allowed", "addr", name)
-	return change(name+" is off the allow list", "tocsin allow "+name, name), nil
-}
-
-// exitMoved looks at the emergency exit at once instead of at the next tick.
-func (g *Guard) exitMoved(ctx context.Context, r api.OffRequest) (api.Change, error) {
 	return decided(ctx, g, func() (api.Change, error) {
-		g.watchExit(time.Now())
-		if g.wasOff {
-			return change("off: watching and deciding, nobody is banned", "tocsin on"), nil
+		if !had {
+			if why, ok := g.shield.covers(p); ok {
+				return api.Change{}, refused("", "%s is never banned (%s); only what `tocsin allow` put on the list can be taken off", name, why)
+			}
+			return change(name+" was not on the allow list", ""), nil
 		}
-		return change(fmt.Sprintf("on: %s in force", plural(len(g.active), "ban is", "bans are")), "tocsin off"), nil
+		g.shield.unset(p)
+		g.reshield()
+		g.log.Info("no longer allowed", "addr", name)
+		return change(name+" is off the allow list", "tocsin allow "+name, name), nil
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -92,7 +93,10 @@ func (w *world) start() {
 	w.said = &lockedBuffer{}
 	w.reload = make(chan os.Signal)
 	go func() {
-		done <- Run(ctx, Options{ConfigPath: w.conf, Config: c, Version: "test", Say: w.said, Log: slog.New(slog.NewTextHandler(w.said, nil))}, w.reload)
+		done <- Run(ctx, Options{
+			Config: c, Path: w.conf, Load: func() (*config.Config, string, error) { c, err := config.Load(w.conf); return c, w.conf, err },
+			Version: "test", Say: w.said, Log: slog.New(slog.NewTextHandler(w.said, nil)),
+		}, w.reload)
 	}()
 	w.stop = func() {
 		cancel()
@@ -505,7 +509,7 @@ func TestDoctorAndMetrics(t *testing.T) {
 	w := newWorld(t, "")
 	w.start()
 	ctx := context.Background()
-	w.fails(2, "127.0.0.1", "root")
+	w.fails(5, "127.0.0.1", "root")
 	w.settled()
 	d, err := w.Doctor(ctx)
 	if err != nil {
@@ -524,7 +528,7 @@ func TestDoctorAndMetrics(t *testing.T) {
 	if err := w.Metrics(ctx, &page); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"tocsin_enforcing 0\n", `tocsin_spared_failures_total{jail="sshd"} 2`, `tocsin_failures_total{jail="sshd"} 1`, `tocsin_info{version="test"} 1`} {
+	for _, want := range []string{"tocsin_enforcing 0\n", `tocsin_spared_failures_total{jail="sshd"} 5`, `tocsin_failures_total{jail="sshd"} 1`, `tocsin_info{version="test"} 1`} {
 		if !strings.Contains(page.String(), want) {
 			t.Errorf("metrics lack %q:\n%s", want, page.String())
 		}
@@ -687,5 +691,127 @@ func TestBridges(t *testing.T) {
 	findBridges(&f, dir)
 	if len(f) != 1 || !strings.Contains(f[0].Text, "br0") {
 		t.Errorf("findings = %+v, want one about br0", f)
+	}
+}
+
+// A reload must not count again what a jail that goes on has counted.
+func TestReloadCountsNothingTwice(t *testing.T) {
+	w := newWorld(t, "")
+	w.start()
+	ctx := context.Background()
+	for n := 1; n <= 4; n++ {
+		w.fails(1, attacker, "root")
+		w.counted(attacker, n)
+		if _, err := w.Reload(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.settled()
+	if y := w.why(attacker); y.Banned || y.Standing[0].Failures != 4 {
+		t.Errorf("four failures and four reloads: banned %v, %d counted", y.Banned, y.Standing[0].Failures)
+	}
+}
+
+// Who gives up waiting for a reload must not leave a guard without readers.
+func TestReloadGivenUp(t *testing.T) {
+	w := newWorld(t, "")
+	w.start()
+	for d := time.Millisecond; d < 40*time.Millisecond; d += 3 * time.Millisecond {
+		ctx, cancel := context.WithTimeout(context.Background(), d)
+		_, _ = w.Reload(ctx) // whether it was in time is all the same
+		cancel()
+	}
+	w.fails(5, attacker, "root")
+	w.banned(attacker)
+}
+
+func TestUnbannedCanBeBannedAgain(t *testing.T) {
+	w := newWorld(t, "subnet_bans = 2\nbantime = \"forever\"\n")
+	w.start()
+	ctx := context.Background()
+	for _, r := range []api.UnbanRequest{{All: true}, {Prefix: "198.18.2.8"}, {Prefix: "198.18.2.0/24"}} {
+		w.fails(5, attacker, "root")
+		w.fails(5, "198.18.2.8", "root")
+		w.until("the /24 is banned", func() bool { return w.why("198.18.2.99").Banned })
+		if c, err := w.Unban(ctx, r); err != nil || len(c.Changed) == 0 {
+			t.Fatalf("Unban(%+v) = %+v, %v", r, c, err)
+		}
+		if _, err := w.Unban(ctx, api.UnbanRequest{All: true}); err != nil {
+			t.Fatal(err)
+		}
+		w.fails(5, "198.18.2.50", "root")
+		w.banned("198.18.2.50")
+		if _, err := w.Unban(ctx, api.UnbanRequest{All: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A ban that was narrowed says nothing about the neighbours: each is counted and banned for itself.
+func TestNarrowedLeavesNoHole(t *testing.T) {
+	w := newWorld(t, "")
+	w.start()
+	if _, err := w.Allow(context.Background(), api.AllowRequest{Prefix: "2001:db8:1:1::1"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{"2001:db8:1:1::a", "2001:db8:1:1::b"} {
+		w.fails(5, addr, "root")
+		w.banned(addr)
+	}
+}
+
+// A log that is born while no guard runs is read by the next one.
+func TestLogBornMeanwhile(t *testing.T) {
+	w := newWorld(t, "")
+	if err := os.Remove(w.log); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	w.end()
+	w.fails(5, attacker, "root")
+	w.start()
+	w.banned(attacker)
+}
+
+// The guard's own word about its exit counts: on a state folder that takes no file it keeps the exit open in memory.
+func TestExitHeld(t *testing.T) {
+	w := newWorld(t, "")
+	w.start()
+	ctx := context.Background()
+	if err := os.Mkdir(filepath.Join(w.dir, offFile+".new"), 0o700); err != nil { // the file cannot be written beside it
+		t.Fatal(err)
+	}
+	if c, err := w.Off(ctx, api.OffRequest{}); err != nil || !strings.HasPrefix(c.Text, "off") {
+		t.Fatalf("Off() = %+v, %v", c, err)
+	}
+	if s, err := w.Status(ctx); err != nil || s.Mode != "off" {
+		t.Errorf("mode %q (%v), want off", s.Mode, err)
+	}
+	if c, err := w.Off(ctx, api.OffRequest{On: true}); err != nil || !strings.HasPrefix(c.Text, "on") {
+		t.Errorf("Off(on) = %+v, %v", c, err)
+	}
+}
+
+func TestBadDurations(t *testing.T) {
+	w := newWorld(t, "")
+	w.start()
+	for _, s := range []float64{-1, 1e300, 101 * 365.25 * 24 * 3600} {
+		if _, err := w.Ban(context.Background(), api.BanRequest{Prefix: "198.18.2.1", Seconds: s}); exitOf(err) != api.ExitUsage {
+			t.Errorf("Ban for %g s = %v, want a refusal", s, err)
+		}
+		if _, err := w.Allow(context.Background(), api.AllowRequest{Prefix: "198.18.2.1", Seconds: s}); exitOf(err) != api.ExitUsage {
+			t.Errorf("Allow for %g s = %v, want a refusal", s, err)
+		}
+	}
+}
+
+func TestClip(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		want int
+	}{{strings.Repeat("a", 500), 500}, {strings.Repeat("a", 501), 500}, {strings.Repeat("é", 300), 499}} {
+		if got := clip(tt.in); len(got) != tt.want || !utf8.ValidString(got) {
+			t.Errorf("clip of %d bytes has %d, want %d", len(tt.in), len(got), tt.want)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
@@ -35,8 +36,7 @@ func (g *Guard) decideUntil(stop <-chan struct{}) {
 }
 
 func (g *Guard) drain() {
-	deadline := time.Now().Add(drainTime)
-	for time.Now().Before(deadline) {
+	for deadline := time.Now().Add(drainTime); time.Now().Before(deadline); {
 		select {
 		case e := <-g.events:
 			g.take(e)
@@ -47,7 +47,17 @@ func (g *Guard) drain() {
 	}
 }
 
-// do runs f in the decider and returns when it is done. It gives up, without running f, when ctx ends first.
+// takeQueued takes what is in the queue now.
+func (g *Guard) takeQueued() {
+	for range len(g.events) {
+		g.take(<-g.events)
+	}
+}
+
+var errEnded = errors.New("the guard is ending")
+
+// do runs f in the decider and returns when it is done. It gives up, without running f, when ctx or the decider ends
+// first.
 func (g *Guard) do(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	select {
@@ -56,6 +66,8 @@ func (g *Guard) do(ctx context.Context, f func()) error {
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("the guard is busy: %w", ctx.Err())
+	case <-g.ended:
+		return errEnded
 	}
 }
 
@@ -119,37 +131,78 @@ func (g *Guard) takeFailure(e event) {
 		g.count(c, f)
 	}
 	for _, d := range c.jail.Failure(nil, f) {
-		g.shield.narrow(&d, f.Prefix)
+		if wide := d.Prefix; g.shield.narrow(&d, f.Prefix) {
+			c.jail.Lift(wide, d.At) // or the jail would believe that the neighbours are banned too
+		}
 		g.decideByJail(c, d, e.seen)
 	}
 }
 
 // decideByJail carries a jail's decision out unless that was done before a restart.
 func (g *Guard) decideByJail(c *cell, d tocsin.Decision, seen bool) {
-	if !seen {
-		ctx, cancel := context.WithTimeout(context.Background(), storeWait)
-		decided, err := g.store.Decided(ctx, d.Jail, d.ID, d.Trigger)
-		cancel()
-		if err != nil {
-			g.log.Warn("cannot tell whether this was decided before; deciding", "addr", d.Prefix, "jail", d.Jail, "err", err)
-		}
-		seen = decided
-	}
-	if seen {
-		// Decided before the restart. If it was lifted since then, the jail must know.
+	if seen || g.wasDecided(&d) {
+		// If it was lifted since then, the jail must know.
 		if _, runs := g.active[banKey{d.Jail, d.ID}]; !runs {
 			c.jail.Lift(d.Prefix, d.At)
 		}
 		return
 	}
+	// Escaped once, before it is stored: whatever shows it later cannot be hurt by it.
+	d.Evidence = slices.Clone(d.Evidence)
 	for i := range d.Evidence {
-		// Escaped once, before it is stored: whatever shows it later cannot be hurt by it.
-		d.Evidence[i].Text, d.Evidence[i].User = tocsin.Printable(d.Evidence[i].Text), tocsin.Printable(d.Evidence[i].User)
+		e := &d.Evidence[i]
+		e.Text, e.User = clip(tocsin.Printable(e.Text)), clip(tocsin.Printable(e.User))
 	}
 	c.tally.bans++
 	if err := g.decide(d); err != nil {
-		g.log.Error("ban is not complete", "addr", d.Prefix, "jail", d.Jail, "err", err)
+		g.complain("firewall", "ban is not complete", err, "addr", d.ID, "jail", d.Jail)
 	}
+}
+
+// evidenceBytes is how much of a line is kept, escapes included.
+const evidenceBytes = 500
+
+// clip cuts printable text, at the beginning of a letter, and says so.
+func clip(s string) string {
+	const mark = "…"
+	if len(s) <= evidenceBytes {
+		return s
+	}
+	end := evidenceBytes - len(mark)
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + mark
+}
+
+// wasDecided says whether a former guard took this decision, and had no time left to note how far it had read. Only what
+// was written before this guard began can have been decided by another.
+func (g *Guard) wasDecided(d *tocsin.Decision) bool {
+	if d.Trigger.At.After(g.started) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storeWait)
+	defer cancel()
+	was, err := g.store.Decided(ctx, d.Jail, d.ID, d.Trigger)
+	if err != nil {
+		g.complain("store", "cannot tell whether this was decided before; deciding", err, "addr", d.ID, "jail", d.Jail)
+	}
+	return was
+}
+
+// complain notes an error, and logs it unless the like of it was logged a moment ago.
+func (g *Guard) complain(part, text string, err error, args ...any) {
+	g.trouble.add(part, err)
+	t := &g.wallLog
+	if part == "store" {
+		t = &g.storeLog
+	}
+	t.say(time.Now(), func(dropped int) {
+		if dropped > 0 {
+			args = append(args, "dropped", dropped)
+		}
+		g.log.Error(text, append(args, "err", err)...)
+	})
 }
 
 // decide is the one door through which every ban and unban goes: the store, then the firewall, then the others. The
@@ -158,26 +211,45 @@ func (g *Guard) decideByJail(c *cell, d tocsin.Decision, seen bool) {
 //
 // It waits for the store 50 ms at most: a stalled disk is just when attacks must still be stopped. The write goes on
 // behind it. If the firewall fails, the store still knows and the next tick repairs.
-func (g *Guard) decide(d tocsin.Decision) error {
-	g.storeSoon(d)
-	if d.Action == tocsin.Unban {
-		delete(g.active, banKey{d.Jail, d.ID})
-	} else if d.InForce(time.Now()) {
-		g.remember(&d)
+func (g *Guard) decide(ds ...tocsin.Decision) error {
+	g.storeSoon(ds...)
+	now := time.Now()
+	var bans, unbans []tocsin.Decision
+	for i := range ds {
+		d := &ds[i]
+		switch {
+		case d.Action == tocsin.Unban:
+			delete(g.active, banKey{d.Jail, d.ID})
+			unbans = append(unbans, *d)
+		case d.InForce(now):
+			g.remember(d)
+			bans = append(bans, *d)
+		}
+		g.tell(d)
 	}
-	err := g.enforce(d)
-	g.tell(&d)
-	return err
+	// While the emergency exit is open the firewall is not touched.
+	if g.off() {
+		return nil
+	}
+	var errs []error // of two calls that do not depend on each other
+	if len(bans) > 0 {
+		errs = append(errs, g.wall.Ban(bans...))
+	}
+	if len(unbans) > 0 {
+		errs = append(errs, g.wall.Unban(unbans...))
+	}
+	return errors.Join(errs...)
 }
 
-func (g *Guard) storeSoon(d tocsin.Decision) {
+// storeSoon puts decisions into the store and waits a little.
+func (g *Guard) storeSoon(ds ...tocsin.Decision) {
 	wait := storeWait
 	if g.late {
 		wait = lateWait
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	err := g.store.Put(ctx, d)
+	err := g.store.Put(ctx, ds...)
 	switch {
 	case err == nil:
 		g.late = false
@@ -187,26 +259,8 @@ func (g *Guard) storeSoon(d tocsin.Decision) {
 		}
 		g.late = true
 	default:
-		g.trouble.add("store", err)
-		g.log.Error("cannot store decision", "addr", d.Prefix, "jail", d.Jail, "err", err)
+		g.complain("store", "cannot store decision", err)
 	}
-}
-
-// enforce changes the firewall. While the emergency exit is open nothing is touched.
-func (g *Guard) enforce(d tocsin.Decision) error {
-	if now := time.Now(); g.isOff(now) || d.Action == tocsin.Ban && !d.InForce(now) {
-		return nil
-	}
-	var err error
-	if d.Action == tocsin.Unban {
-		err = g.wall.Unban(d)
-	} else {
-		err = g.wall.Ban(d)
-	}
-	if err != nil {
-		g.trouble.add("firewall", err)
-	}
-	return err
 }
 
 // tell says what was decided.
@@ -217,7 +271,7 @@ func (g *Guard) tell(d *tocsin.Decision) {
 		verb = "unbanned"
 	case !d.InForce(time.Now()):
 		verb = "would have banned, but that is over already"
-	case !g.enforces || g.wasOff:
+	case !g.enforces || g.off():
 		verb = "would ban"
 	}
 	args := []any{"addr", d.ID, "jail", d.Jail, "origin", d.Origin.String(), "reason", tocsin.Printable(d.Reason)}
@@ -229,28 +283,52 @@ func (g *Guard) tell(d *tocsin.Decision) {
 	g.log.Info(verb, args...)
 }
 
-// remember keeps a running ban at hand.
+// remember keeps a running ban at hand. Their number is bounded by the firewall, which refuses more than a million.
 func (g *Guard) remember(d *tocsin.Decision) {
-	g.active[banKey{d.Jail, d.ID}] = activeBan{at: d.At, until: d.Until, prefix: d.Prefix, origin: d.Origin}
+	k := banKey{d.Jail, d.ID}
+	if _, known := g.active[k]; !known && len(g.active) >= maxActive {
+		return
+	}
+	g.active[k] = activeBan{at: d.At, until: d.Until, prefix: d.Prefix, origin: d.Origin}
+	if !d.Until.IsZero() && (g.nextEnd.IsZero() || d.Until.Before(g.nextEnd)) {
+		g.nextEnd = d.Until
+	}
 }
+
+// maxActive is how many running bans are kept at hand, as many as the firewall takes.
+const maxActive = 1 << 20
 
 // tick does what comes round every second.
 func (g *Guard) tick(now time.Time) {
 	notify(daemon.SdNotifyWatchdog)
 	g.flushTally()
-	for k, b := range g.active {
-		if !b.until.IsZero() && !now.Before(b.until) {
-			delete(g.active, k)
-			g.log.Info("ban ended", "addr", k.id, "jail", k.jail)
-		}
+	g.endBans(now)
+	if err := g.wall.Sync(now); err != nil && !g.off() {
+		g.complain("firewall", "the firewall does not take what is decided; trying again", err)
 	}
-	if err := g.wall.Sync(now); err != nil {
-		g.trouble.add("firewall", err)
-	}
+	g.adopt(g.wall.Adopted())
 	if g.shield.forget(now) {
 		g.reshield()
 	}
-	g.watchExit(now)
+	g.moveExit(now)
+}
+
+// endBans forgets the bans that have run out. It looks at them only when one must have.
+func (g *Guard) endBans(now time.Time) {
+	if g.nextEnd.IsZero() || now.Before(g.nextEnd) {
+		return
+	}
+	g.nextEnd = time.Time{}
+	for k, b := range g.active {
+		switch {
+		case b.until.IsZero():
+		case !now.Before(b.until):
+			delete(g.active, k)
+			g.log.Info("ban ended", "addr", k.id, "jail", k.jail)
+		case g.nextEnd.IsZero() || b.until.Before(g.nextEnd):
+			g.nextEnd = b.until
+		}
+	}
 }
 
 type tallyKey struct {
@@ -266,13 +344,17 @@ const usersCounted = 5
 
 // count notes a failure for the daily counts that `why` shows.
 func (g *Guard) count(c *cell, f *tocsin.Failure) {
-	k := tallyKey{c.conf.Name, f.Prefix}
+	prefix := f.Prefix
+	if a := prefix.Addr(); a.Is6() {
+		prefix = netip.PrefixFrom(a, c.options.IPv6Prefix).Masked()
+	}
+	k := tallyKey{c.conf.Name, prefix}
 	n := g.tally[k]
 	if n == nil {
 		if len(g.tally) >= maxTally {
 			g.flushTally()
 		}
-		n = &store.FailureCount{Day: f.At, Jail: c.conf.Name, Prefix: f.Prefix}
+		n = &store.FailureCount{Day: f.At, Jail: c.conf.Name, Prefix: prefix}
 		g.tally[k] = n
 	}
 	n.N++

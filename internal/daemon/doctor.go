@@ -1,11 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,6 +40,7 @@ func (g *Guard) findings(ctx context.Context) []api.Finding {
 	g.findSources(ctx, &f)
 	g.findSpared(&f)
 	findBridges(&f, "/sys/class/net")
+	slices.SortStableFunc(f, func(a, b api.Finding) int { return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Text, b.Text)) })
 	return f
 }
 
@@ -62,29 +64,26 @@ func (g *Guard) findMode(f *findings) {
 }
 
 func (g *Guard) findTrouble(f *findings) {
-	t := &g.trouble
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.movedAside != "" {
-		f.add("TOC-STO-002", severityWarning, "look at the disk; remove the file when you do not need it", "the store was damaged, its old file is %s; bans in the kernel were kept", t.movedAside)
+	t := g.trouble.look()
+	if name := g.store.MovedAside(); name != "" {
+		f.add("TOC-STO-002", severityWarning, "look at the disk; remove the file when you do not need it", "the store was damaged, its old file is %s; bans in the kernel were kept", name)
 	}
-	if t.storeElsewhere != "" {
-		f.add("TOC-STO-003", severityError, "make room on the disk, then restart the guard", "the store cannot be opened (%s); it lies in %s until then", t.parts["store"].last, t.storeElsewhere)
+	if t.stateInstead != "" {
+		f.add("TOC-STO-003", severityError, "make room on the disk, then restart the guard", "the state folder cannot be used (%s); the state is kept in %s until then", t.stateProblem, t.stateInstead)
 	}
 	if t.badReload != "" {
 		f.add("TOC-CFG-001", severityError, "tocsin check, then tocsin reload", "the last reload failed, the old configuration is in force: %s", t.badReload)
 	}
 	if st := g.store.Stats(); st.Pending > 0 && st.LastError != "" {
-		f.add("TOC-STO-001", severityError, "make room on the disk", "%s not stored yet: %s; bans go on", plural(st.Pending, "row is", "rows are"), st.LastError)
+		f.add("TOC-STO-001", severityError, "make room on the disk", "%s not stored yet: %s; bans go on", api.Count(st.Pending, "row is", "rows are"), st.LastError)
 	}
 	if st := g.wall.Stats(); st.LastError != "" {
 		f.add("TOC-FW-002", severityError, "nft list table inet tocsin", "the firewall refused a change: %s", st.LastError)
 	}
 	for part, m := range t.parts {
-		if part == "firewall" || part == "store" {
-			continue
+		if part != "firewall" && part != "store" {
+			f.add("TOC-RUN-001", severityError, "look at the log", "%s: %s (%s, the last at %s)", part, m.last, api.Count(int(m.n), "time", "times"), m.at.Format(time.DateTime))
 		}
-		f.add("TOC-RUN-001", severityError, "look at the log", "%s stopped working: %s", part, m.last)
 	}
 }
 
@@ -104,44 +103,45 @@ func (g *Guard) findSources(ctx context.Context, f *findings) {
 	})
 	for _, r := range readers {
 		st := r.status()
-		if strings.HasPrefix(r.name, "file:") && r.src.Stats().Files == 0 {
+		if r.src != nil && strings.HasPrefix(r.name, "file:") && r.src.Stats().Files == 0 {
 			f.add("TOC-SRC-001", severityWarning, "nothing, if the service has not logged yet; else check the path", "%s does not exist; it is waited for", st.Name)
 		}
 		if st.Error != "" {
 			f.add("TOC-SRC-001", severityWarning, "look at the log", "%s: %s", st.Name, st.Error)
 		}
 		if st.Dropped > 0 {
-			f.add("TOC-SRC-003", severityWarning, "send fewer lines, or read a file", "%s: %s dropped, they came too fast", st.Name, plural(int(st.Dropped), "line was", "lines were"))
+			f.add("TOC-SRC-003", severityWarning, "send fewer lines, or read a file", "%s: %s dropped, they came too fast", st.Name, api.Count(int(st.Dropped), "line was", "lines were"))
+		}
+		if fs := r.filters.Load(); fs != nil && fs.outOfStep > 0 {
+			f.add("TOC-FLT-002", severityWarning, "tell the author of the filter", "%s: the filter gave up on %s", st.Name, api.Count(int(fs.outOfStep), "text", "texts"))
 		}
 		if !strings.HasPrefix(r.name, "journal:") {
 			f.add("TOC-SRC-002", severityNote, "with systemd, read journal:_SYSTEMD_UNIT=ssh.service instead", "%s can be written by any local user, who can so have an address banned", st.Name)
 		}
 	}
 	if badIDs > 0 {
-		f.add("TOC-FLT-001", severityNote, "tocsin test FILTER FILE", "%s found that are no addresses; nobody is banned for them", plural(int(badIDs), "id was", "ids were"))
+		f.add("TOC-FLT-001", severityNote, "tocsin test FILTER FILE", "%s found that are no addresses; nobody is banned for them", api.Count(int(badIDs), "id was", "ids were"))
 	}
 }
 
 // findSpared warns when the machine's own surroundings fail to log in: all clients behind a NAT or docker-proxy come from
 // one address then, and nobody among them can be banned.
 func (g *Guard) findSpared(f *findings) {
-	t := &g.trouble
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for a, s := range t.protected {
-		if !fromTheMachine(s.why) {
+	for a, s := range g.trouble.look().protected {
+		if !fromTheMachine(s.why) || s.n < sparedWorthSaying || time.Since(s.at) > 24*time.Hour {
 			continue
 		}
 		f.add("TOC-NAT-001", severityWarning, "let the service see its clients' addresses (docker: userland-proxy off; proxy: real client address)",
-			"%s from %s, which is never banned (%s): are all clients behind it?", plural(int(s.n), "failure", "failures"), addrText(a), s.why)
+			"%s from %s, which is never banned (%s): are all clients behind it?", api.Count(int(s.n), "failure", "failures"), a, s.why)
 	}
 }
+
+// sparedWorthSaying is how many failures of the machine's own surroundings are more than somebody's typing errors.
+const sparedWorthSaying = 5
 
 func fromTheMachine(why string) bool {
 	return !strings.HasPrefix(why, "on the allow list") && !strings.HasPrefix(why, "allowed by")
 }
-
-func addrText(a netip.Addr) string { return a.String() }
 
 // findBridges notes that frames between bridged guests pass below our chains.
 func findBridges(f *findings, classNet string) {

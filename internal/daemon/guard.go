@@ -33,45 +33,56 @@ import (
 
 // Options are what the command line says to the guard.
 type Options struct {
-	ConfigPath string // "" for the built-in configuration
-	Config     *config.Config
-	Observe    bool                 // decide and show, never touch the firewall
-	Clean      bool                 // remove the firewall table at the end
-	Adjust     func(*config.Config) // puts the command line over a configuration that was read again; nil: nothing
-	Version    string
-	Say        io.Writer // the few lines for the person at the terminal
-	Log        *slog.Logger
+	Config *config.Config // to begin with
+	Path   string         // its file, "" for the built-in configuration
+	// Load reads the configuration again, for a reload, and says which file it found. nil: there is no reload.
+	Load    func() (c *config.Config, path string, err error)
+	Observe bool // decide and show, never touch the firewall
+	Clean   bool // remove the firewall table at the end
+	Version string
+	Say     io.Writer // the few lines for the person at the terminal
+	Log     *slog.Logger
 }
 
 // Guard is the running guard.
 type Guard struct {
 	o       Options
 	log     *slog.Logger
-	state   string // the state folder
+	state   string // the state folder of the configuration, where the emergency exit is
 	started time.Time
 
 	store    *store.Store
 	wall     wall
-	enforces bool   // the wall is the kernel's
-	observes string // why it is not, "" if it is
+	enforces bool    // the wall is the kernel's
+	observes string  // why it is not, "" if it is
+	exit     exit    // safe for use by everybody
+	trouble  trouble // safe for use by everybody
 
-	trouble trouble // safe for use by everybody
-
-	events chan event  // from the readers
-	calls  chan func() // from the control socket and the watchers
+	events chan event      // from the readers
+	calls  chan func()     // from the control socket and the watchers
+	ended  chan struct{}   // closed when the decider has ended
+	life   context.Context // ends when the guard is to stop
 
 	// Owned by the decider.
-	set     *set // the jails and readers of the configuration in force
-	shield  *shield
-	active  map[banKey]activeBan
-	tally   map[tallyKey]*store.FailureCount
-	wasOff  bool
-	late    bool // the store let the last decision wait too long
-	running []*reader
+	set      *set // the jails of the configuration in force
+	running  []*reader
+	path     string // of the configuration in force
+	shield   *shield
+	active   map[banKey]activeBan
+	nextEnd  time.Time // no ban of active ends before
+	tally    map[tallyKey]*store.FailureCount
+	wasOff   bool
+	late     bool // the store let the last decision wait too long
+	storeLog throttle
+	wallLog  throttle
 
-	reloading sync.Mutex // one reload at a time
-	readers   sync.WaitGroup
-	stopRead  context.CancelFunc
+	// Owned by whoever holds the lock: the readers are stopped and started by one at a time.
+	reading struct {
+		sync.Mutex
+		stop     context.CancelFunc // nil: nothing is read
+		wg       sync.WaitGroup
+		stopping bool // for good
+	}
 }
 
 // wall is a firewall: the kernel's, or one that only remembers.
@@ -81,7 +92,10 @@ type wall interface {
 	Unban(ds ...tocsin.Decision) error
 	SetAllow(ps []netip.Prefix) error
 	Sync(now time.Time) error
+	Adopted() []tocsin.Decision
+	Standing() bool
 	Clear() error
+	Close() error
 	Watch(ctx context.Context, lost func() (restore bool)) error
 	Stats() firewall.Stats
 }
@@ -94,93 +108,79 @@ type activeBan struct {
 	origin    tocsin.Origin
 }
 
-// Bounds of the pipes.
+// Bounds of the pipes and of a stop. What a stop takes adds up to 5 s: systemd and people do not wait for ever.
 const (
 	eventQueue = 1024 // failures on their way to the decider; a line is at most 16 KiB
 	storeWait  = 50 * time.Millisecond
 	lateWait   = time.Millisecond // the same while the store is known to be stalled
-	drainTime  = 5 * time.Second
 	tickTime   = time.Second
+	drainTime  = 2 * time.Second // to decide what was read
+	stopTime   = 3 * time.Second // for readers, decider and socket together
+	closeTime  = 2 * time.Second // for the store
 )
 
-// Run starts the guard, guards until ctx ends or reload is closed, and stops it again. A value on reload makes it read its
-// configuration anew.
+// Run starts the guard, guards until ctx ends, and stops it again. A value on reload makes it read its configuration anew.
 func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	g := &Guard{
-		o: o, log: o.Log, state: o.Config.State, started: time.Now(),
-		events: make(chan event, eventQueue), calls: make(chan func()),
+		o: o, log: o.Log, state: o.Config.State, started: time.Now(), life: ctx, path: o.Path,
+		events: make(chan event, eventQueue), calls: make(chan func()), ended: make(chan struct{}),
 		active: map[banKey]activeBan{}, tally: map[tallyKey]*store.FailureCount{},
 	}
-	set, err := build(ctx, o.Config, true)
+	first, err := build(ctx, o.Config, true)
 	if err != nil {
 		return err
 	}
-	unlock, err := lockState(o.Config.State)
+	leave, err := g.settle()
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	if err := g.openStore(); err != nil {
-		return err
-	}
-	defer g.closeStore()
-
-	g.chooseWall()
-	if err := g.restore(set); err != nil {
-		return err
-	}
-	if o.Clean {
-		defer g.clean()
-	}
-
+	defer leave()
 	socket, err := g.listen()
 	if err != nil {
 		return err
 	}
 	defer socket.Close()
+	g.chooseWall()
+	defer g.leaveWall()
+	g.restore()
 	if err := g.dropPrivileges(); err != nil {
 		return err
 	}
-	g.sayWhatItWillDo(set)
-
-	return g.serve(ctx, set, socket, reload)
+	g.sayWhatItWillDo(first)
+	return g.serve(socket, first, reload)
 }
 
 // serve runs every goroutine of the guard and returns when all of them have ended.
-func (g *Guard) serve(ctx context.Context, first *set, socket net.Listener, reload <-chan os.Signal) error {
-	// The readers stop first, then the decider takes what they left, then everything else.
-	rest, stopRest := context.WithCancel(context.WithoutCancel(ctx))
+func (g *Guard) serve(socket net.Listener, first *set, reload <-chan os.Signal) error {
+	rest, stopRest := context.WithCancel(context.WithoutCancel(g.life))
 	defer stopRest()
 	var wg sync.WaitGroup
 	spawn := func(what string, f func(context.Context) error) {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			if err := f(rest); err != nil && !errors.Is(err, context.Canceled) {
 				g.log.Error("stopped working", "part", what, "err", err)
 				g.trouble.add(what, err)
 			}
-		}()
+		})
 	}
-	decided := make(chan struct{})
 	stopDecider := make(chan struct{})
-	go func() { defer close(decided); g.decideUntil(stopDecider) }()
-
-	// Before anybody can ask about it.
-	g.do(rest, func() { g.use(first) })
+	go func() { defer close(g.ended); g.decideUntil(stopDecider) }()
+	if err := g.swap(first); err != nil { // before anybody can ask about it
+		return err
+	}
 	spawn("control socket", func(ctx context.Context) error { return api.Serve(ctx, socket, api.Handler(g.operations())) })
 	spawn("firewall watch", func(ctx context.Context) error { return g.wall.Watch(ctx, g.mayRestore) })
 	spawn("address watch", func(ctx context.Context) error { return host.Watch(ctx, func() { g.lookAgain(ctx) }) })
-	spawn("store upkeep", g.pruneHourly)
+	spawn("exit watch", g.watchExit)
+	spawn("upkeep", g.upkeep)
 
 	notify(daemon.SdNotifyReady)
-	for running := true; running; {
+	for g.life.Err() == nil {
 		select {
-		case <-ctx.Done():
-			running = false
+		case <-g.life.Done():
 		case <-reload:
 			notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, monotonicMicros()))
-			if _, err := g.reload(rest); err != nil {
+			if _, err := g.reload(g.life); err != nil {
 				g.log.Error("reload failed, the old configuration stays", "err", err)
 			}
 			notify(daemon.SdNotifyReady)
@@ -188,11 +188,17 @@ func (g *Guard) serve(ctx context.Context, first *set, socket net.Listener, relo
 	}
 	notify(daemon.SdNotifyStopping)
 
-	g.stopReaders()
-	close(stopDecider)
+	// The readers stop first, then the decider takes what they left. A disk that does not answer ends the patience.
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		g.stopReading()
+		close(stopDecider)
+		<-g.ended
+	}()
 	select {
-	case <-decided:
-	case <-time.After(drainTime):
+	case <-stopped:
+	case <-time.After(stopTime):
 		g.log.Warn("not everything could be decided before the end", "n", len(g.events))
 	}
 	stopRest()
@@ -218,8 +224,18 @@ func (g *Guard) chooseWall() {
 	}
 }
 
-// restore makes jails and firewall what they were when the last guard stopped.
-func (g *Guard) restore(s *set) error {
+func (g *Guard) leaveWall() {
+	var err error
+	if g.o.Clean {
+		err = g.wall.Clear()
+	}
+	if err := errors.Join(err, g.wall.Close()); err != nil {
+		g.log.Error("cannot leave the firewall as asked", "err", err)
+	}
+}
+
+// restore makes the firewall what it was when the last guard stopped.
+func (g *Guard) restore() {
 	now := time.Now()
 	bans, err := g.store.Active(now)
 	if err != nil {
@@ -230,21 +246,20 @@ func (g *Guard) restore(s *set) error {
 		g.log.Error("the allow list may not be whole", "err", err)
 		g.trouble.add("allow list", err)
 	}
-	for _, d := range bans {
-		g.remember(&d)
+	for i := range bans {
+		g.remember(&bans[i])
 	}
-	if g.wasOff = g.isOff(now); g.wasOff {
-		g.log.Warn("off: watching and deciding, the firewall is not touched until `tocsin on`")
-		return nil
+	if g.wasOff = g.lookAtExit(now); g.wasOff {
+		g.log.Warn(offText)
+		return
 	}
 	adopted, err := g.wall.Restore(bans, g.shield.prefixes(), now)
 	if err != nil {
 		g.log.Error("cannot put the bans into the kernel; trying again every second", "err", err)
 		g.trouble.add("firewall", err)
-		return nil
+		return
 	}
 	g.adopt(adopted)
-	return nil
 }
 
 // adopt takes over bans that only the kernel knew: the store was lost, or had no time to write.
@@ -256,11 +271,7 @@ func (g *Guard) adopt(ds []tocsin.Decision) {
 	for i := range ds {
 		g.remember(&ds[i])
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), storeWait)
-	defer cancel()
-	if err := g.store.Put(ctx, ds...); err != nil {
-		g.log.Warn("adopted bans are not stored yet", "err", err)
-	}
+	g.storeSoon(ds...)
 }
 
 func (g *Guard) listen() (net.Listener, error) {
@@ -286,81 +297,47 @@ func (g *Guard) dropPrivileges() error {
 	return nil
 }
 
-func (g *Guard) clean() {
-	if err := g.wall.Clear(); err != nil {
-		g.log.Error("cannot remove the firewall table", "err", err)
-	}
-}
-
-func (g *Guard) closeStore() {
-	if err := g.store.Close(); err != nil {
-		g.log.Error("close store", "err", err)
-	}
-}
-
-// openStore opens the store. On a disk that is full from the start, where not even an empty one can be made, it takes a
-// store in memory, beside the socket: the attackers do not wait until somebody has made room.
-func (g *Guard) openStore() (err error) {
-	const name = "guard.sqlite"
-	o := store.Options{Log: g.log}
-	if g.store, err = store.Open(filepath.Join(g.state, name), o); err != nil {
-		instead := filepath.Join(filepath.Dir(g.o.Config.Socket), name)
-		g.log.Error("cannot open the store; what is decided now is forgotten at the next boot", "file", instead, "err", err)
-		g.trouble.add("store", err)
-		g.trouble.storeElsewhere = instead
-		if err := os.MkdirAll(filepath.Dir(instead), 0o755); err != nil {
-			return fmt.Errorf("make folder of the store: %w", err)
-		}
-		if g.store, err = store.Open(instead, o); err != nil {
-			return fmt.Errorf("open store: %w", err)
-		}
-	}
-	g.noteMovedAside()
-	return nil
-}
-
-func (g *Guard) noteMovedAside() {
-	if name := g.store.MovedAside(); name != "" {
-		g.log.Error("the store was damaged and moved aside; a new one is in use", "file", name)
-		g.trouble.movedAside = name
-	}
-}
-
-// pruneHourly forgets what is older than the retention allows.
-func (g *Guard) pruneHourly(ctx context.Context) error {
-	for {
+// upkeep does what comes round rarely: every ten minutes it looks at what this machine is, for resolvers change without a
+// word, and every hour it forgets what is older than the retention allows.
+func (g *Guard) upkeep(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Minute)
+	defer tick.Stop()
+	g.lookAgain(ctx) // what changed before the watch began
+	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-time.After(time.Hour):
-			var r config.Retention
-			if err := g.do(ctx, func() { r = g.set.conf.Retention }); err != nil {
-				return nil
+		case now := <-tick.C:
+			g.lookAgain(ctx)
+			if n%6 == 1 { // the first time soon: some guards do not live for an hour
+				g.prune(ctx, now)
 			}
-			n, err := g.store.Prune(ctx, now, store.Retention{Evidence: r.Evidence, Bans: r.Bans, Logins: r.Logins})
-			if err != nil {
-				g.log.Warn("forget old rows", "err", err)
-				continue
-			}
-			g.log.Info("forgot old rows", "n", n)
 		}
 	}
 }
 
-// lockState makes the state folder and makes sure that one guard uses it.
-func lockState(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("make state folder: %w", err)
+func (g *Guard) prune(ctx context.Context, now time.Time) {
+	var r config.Retention
+	if err := g.do(ctx, func() { r = g.set.conf.Retention }); err != nil {
+		return // the guard is ending
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	n, err := g.store.Prune(ctx, now, store.Retention{Evidence: r.Evidence, Bans: r.Bans, Logins: r.Logins})
 	if err != nil {
-		return nil, fmt.Errorf("lock state folder: %w", err)
+		g.log.Warn("forget old rows", "err", err)
+		return
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("lock state folder %s: another guard uses it", dir)
+	g.log.Info("forgot old rows", "n", n)
+}
+
+// lookAgain asks what this machine is now. It may wait for the kernel, so it does not ask in the decider.
+func (g *Guard) lookAgain(ctx context.Context) {
+	fixed, err := host.Protect()
+	if err != nil {
+		g.log.Warn("cannot tell all addresses of this machine", "err", err)
 	}
-	return func() { _ = f.Close() }, nil
+	if err := g.do(ctx, func() { g.refreshShield(fixed, err == nil) }); err != nil && ctx.Err() == nil {
+		g.log.Warn("cannot take over changed addresses", "err", err)
+	}
 }
 
 // groupID is the number of a group, -1 if there is none of this name.
@@ -383,17 +360,6 @@ func monotonicMicros() int64 {
 		return 0
 	}
 	return ts.Nano() / 1000
-}
-
-// lookAgain asks what this machine is now.
-func (g *Guard) lookAgain(ctx context.Context) {
-	if err := g.do(ctx, func() {
-		if err := g.refreshShield(); err != nil {
-			g.log.Warn("cannot tell the addresses of this machine", "err", err)
-		}
-	}); err != nil {
-		g.log.Warn("cannot take over changed addresses", "err", err)
-	}
 }
 
 func notify(state string) {

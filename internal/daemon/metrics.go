@@ -22,6 +22,8 @@ func (g *Guard) metrics(ctx context.Context, w io.Writer) error {
 			m.Counter("tocsin_spared_failures_total", "Failures of addresses that are never banned.", float64(c.tally.spared), "jail", c.conf.Name)
 			m.Counter("tocsin_bad_ids_total", "Ids found that are no addresses.", float64(c.tally.badIDs), "jail", c.conf.Name)
 			m.Gauge("tocsin_addresses", "Addresses counted at present.", float64(st.Addresses), "jail", c.conf.Name)
+			m.Counter("tocsin_evidence_evicted_total", "Failures whose line was forgotten for lack of room.", float64(st.EvidenceEvicted), "jail", c.conf.Name)
+			m.Counter("tocsin_memory_evicted_total", "Bans, logins and sessions that a jail forgot for lack of room.", float64(st.MemoryEvicted), "jail", c.conf.Name)
 			m.Counter("tocsin_addresses_evicted_total", "Addresses forgotten because the table was full.", float64(st.Evicted), "jail", c.conf.Name)
 		}
 		readers = g.running
@@ -29,7 +31,19 @@ func (g *Guard) metrics(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	for _, r := range readers {
+		if r.src == nil {
+			continue
+		}
+		if f := r.filters.Load(); f != nil {
+			m.Counter("tocsin_filter_lines_too_long_total", "Lines of 16 KiB and more, which no filter looks at.", float64(f.tooLong), "source", r.name)
+			m.Counter("tocsin_filter_lines_undated_total", "Lines without a date; they take that of the line before.", float64(f.undated), "source", r.name)
+			m.Counter("tocsin_filter_out_of_steps_total", "Texts that the exact matcher gave up on.", float64(f.outOfStep), "source", r.name)
+			m.Counter("tocsin_filter_sessions_dropped_total", "Sessions forgotten for lack of room.", float64(f.dropped), "source", r.name)
+		}
 		st := r.src.Stats()
+		m.Counter("tocsin_source_errors_total", "Reads and opens that failed.", float64(st.Errors), "source", r.name)
+		m.Counter("tocsin_source_refused_total", "Messages and connections beyond a bound or from strangers.", float64(st.Refused), "source", r.name)
+		m.Counter("tocsin_source_malformed_total", "Messages that followed no format.", float64(st.Malformed), "source", r.name)
 		m.Counter("tocsin_lines_total", "Lines read.", float64(st.Lines), "source", r.name)
 		m.Counter("tocsin_bytes_total", "Bytes read.", float64(st.Bytes), "source", r.name)
 		m.Counter("tocsin_lines_cut_total", "Lines that were too long and cut.", float64(st.Cut), "source", r.name)
@@ -39,6 +53,10 @@ func (g *Guard) metrics(ctx context.Context, w io.Writer) error {
 	fw, st := g.wall.Stats(), g.store.Stats()
 	m.Counter("tocsin_firewall_errors_total", "Changes that the kernel refused.", float64(fw.Errors))
 	m.Counter("tocsin_firewall_repairs_total", "Times that our table had to be put back because others had changed it.", float64(fw.Repairs))
+	m.Counter("tocsin_firewall_refused_total", "Bans for which the firewall had no room.", float64(fw.Refused))
+	m.Counter("tocsin_store_refused_total", "Decisions for which the store had no room.", float64(st.Refused))
+	m.Counter("tocsin_store_dropped_total", "Logins and counts for which the store had no room.", float64(st.Dropped))
+	m.Counter("tocsin_store_failed_total", "Writes that were given up.", float64(st.Failed))
 	m.Gauge("tocsin_store_pending", "Rows that wait to be written.", float64(st.Pending))
 	m.Counter("tocsin_store_errors_total", "Writes that failed and are tried again.", float64(st.Errors))
 	enforcing := 0.0

@@ -11,6 +11,7 @@ import (
 	"tocsin"
 	"tocsin/internal/filter"
 	"tocsin/internal/source"
+	"tocsin/internal/store"
 )
 
 // reading is a source of any kind.
@@ -38,16 +39,21 @@ type event struct {
 	seen    bool
 }
 
+// filterStats are sums over the filters of one source, as of its last mark.
+type filterStats struct{ tooLong, undated, outOfStep, dropped uint64 }
+
 // reader takes the records of one source through the filters of all jails that read it. It runs in the source's
 // goroutine.
 type reader struct {
-	unread bool // no mark of this source is stored: it was never read before
-	name   string
-	src    reading
-	taps   []tap
-	events chan<- event
+	unread    bool // no mark of this source is stored: it was never read before
+	name      string
+	src       reading // nil: it cannot be read, and stopped says why
+	taps      []tap
+	events    chan<- event
+	forgeable bool // its dates are what somebody wrote; those of the journal are the journal's
 
-	live     atomic.Bool  // what was there at the start has been read
+	live     atomic.Bool // what was there at the start has been read
+	filters  atomic.Pointer[filterStats]
 	lastLine atomic.Int64 // Unix microseconds of the newest line that a filter wanted
 	stopped  atomic.Pointer[string]
 }
@@ -63,12 +69,10 @@ const forgedAfter = time.Minute
 
 func (r *reader) run(ctx context.Context) error {
 	err := r.src.Run(ctx, source.Sink{Record: r.record, Mark: r.mark, CaughtUp: func() { r.live.Store(true) }})
-	if err != nil && !errors.Is(err, context.Canceled) {
-		text := err.Error()
-		r.stopped.Store(&text)
-		return err
+	if errors.Is(err, context.Canceled) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // record is the hot path: most lines end in the first switch.
@@ -92,17 +96,27 @@ func (r *reader) record(rec *tocsin.Record) {
 	}
 }
 
+// bend takes now for a date that cannot be true. Nothing was written in the future; what is written now was not written in
+// the past.
 func (r *reader) bend(at time.Time, seen bool) time.Time {
-	if !seen && r.live.Load() {
-		if now := time.Now(); now.Sub(at).Abs() > forgedAfter {
-			at = now
-		}
+	now := time.Now()
+	if off := at.Sub(now); off > forgedAfter || off < -forgedAfter && !seen && r.live.Load() && r.forgeable {
+		at = now
 	}
 	r.lastLine.Store(at.UnixMicro())
 	return at
 }
 
 func (r *reader) mark(m source.Mark) {
+	var sum filterStats
+	for i := range r.taps {
+		st := r.taps[i].filter.Stats()
+		sum.tooLong += st.TooLong
+		sum.undated += st.Undated
+		sum.outOfStep += st.OutOfStep
+		sum.dropped += st.Dropped
+	}
+	r.filters.Store(&sum)
 	r.send(event{mark: &m, first: r.unread})
 	r.unread = false
 }
@@ -111,34 +125,68 @@ func (r *reader) mark(m source.Mark) {
 // counts what it drops. The decider outlives every reader, so the wait ends.
 func (r *reader) send(e event) { r.events <- e }
 
-// startReaders reads every source of the set in a goroutine of its own.
-func (g *Guard) startReaders(s *set, now time.Time) []*reader {
-	ctx, stop := context.WithCancel(context.Background())
-	g.stopRead = stop
+// newReaders makes a reader for each source of the set. One that cannot be made is there all the same, for people to see
+// why.
+func (g *Guard) newReaders(s *set, now time.Time) []*reader {
 	var rs []*reader
 	for _, name := range s.sources {
 		r, err := g.newReader(s, name, now)
 		if err != nil {
 			g.log.Error("cannot read source", "source", name, "err", err)
-			g.trouble.add(name, err)
-			continue
+			r = &reader{name: name}
+			r.fail(err)
 		}
 		rs = append(rs, r)
-		g.readers.Go(func() {
-			if err := r.run(ctx); err != nil {
-				g.log.Error("stopped reading", "source", r.name, "err", err)
-			}
-		})
 	}
 	return rs
 }
 
+// startReaders reads every source in a goroutine of its own.
+func (g *Guard) startReaders(rs []*reader) {
+	ctx, stop := context.WithCancel(context.Background())
+	g.reading.stop = stop
+	for _, r := range rs {
+		if r.src == nil {
+			continue
+		}
+		g.reading.wg.Go(func() {
+			if err := r.run(ctx); err != nil {
+				r.fail(err)
+				g.log.Error("stopped reading", "source", r.name, "err", err)
+			}
+		})
+	}
+}
+
+// stopReaders ends the reading and waits until the last mark is in the queue. The decider must not call it: it has to go on
+// taking from that queue.
+func (g *Guard) stopReaders() {
+	if g.reading.stop != nil {
+		g.reading.stop()
+		g.reading.stop = nil
+	}
+	g.reading.wg.Wait()
+}
+
+// stopReading stops the readers for good.
+func (g *Guard) stopReading() {
+	g.reading.Lock()
+	defer g.reading.Unlock()
+	g.reading.stopping = true
+	g.stopReaders()
+}
+
+func (r *reader) fail(err error) {
+	text := err.Error()
+	r.stopped.Store(&text)
+}
+
 func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
-	r := &reader{name: name, events: g.events}
 	spec, err := source.Parse(name)
 	if err != nil {
 		return nil, err
 	}
+	r := &reader{name: name, events: g.events, forgeable: spec.Kind != source.KindJournal}
 	o := sourceOptions{log: g.log, since: now}
 	dates := map[dateKey]*filter.Dates{} // those that look for dates in the same way share what they find
 	for _, c := range s.cells {
@@ -171,7 +219,10 @@ func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
 	if o.marks, err = g.marks(name); err != nil {
 		g.log.Warn("cannot tell how far a source was read; reading on from now", "source", name, "err", err)
 	}
-	r.unread = len(o.marks) == 0
+	if r.unread = len(o.marks) == 0; r.unread {
+		// A log that is born while no guard runs is news to the next one.
+		g.store.PutMark(store.Mark{Source: name, At: now})
+	}
 	r.src, err = openSource(name, o)
 	return r, err
 }
@@ -198,12 +249,3 @@ func (g *Guard) marks(name string) ([]source.Mark, error) {
 
 // reads says whether the jail reads this source.
 func (c *cell) reads(name string) bool { return slices.Contains(c.sources, name) }
-
-// stopReaders ends the reading and waits until the last mark is in the queue. It must not be called by the decider, which
-// has to go on taking from that queue.
-func (g *Guard) stopReaders() {
-	if g.stopRead != nil {
-		g.stopRead()
-	}
-	g.readers.Wait()
-}

@@ -2,71 +2,100 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"time"
 
 	"tocsin"
-	"tocsin/internal/config"
 )
 
 // reload reads the configuration again, builds everything that it asks for, and only then swaps. On any mistake the old
 // configuration stays in force and the mistake is returned.
 func (g *Guard) reload(ctx context.Context) (*set, error) {
-	g.reloading.Lock()
-	defer g.reloading.Unlock()
-	next, err := g.buildAgain(ctx)
+	g.reading.Lock()
+	defer g.reading.Unlock()
+	if g.reading.stopping {
+		return nil, errEnded
+	}
+	// Who asked may give up while sshd is asked for its ports, and so may a guard that is told to stop.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(g.life, cancel)()
+	next, path, err := g.buildAgain(ctx)
 	g.trouble.reload(err)
 	if err != nil {
 		return nil, err
 	}
-	g.stopReaders() // not in the decider: it must go on taking what they still send
-	if err := g.do(ctx, func() { g.use(next) }); err != nil {
+	if err := g.swapLocked(next); err != nil {
 		return nil, err
 	}
-	g.log.Info("reloaded", "config", g.o.ConfigPath, "n", len(next.cells))
-	return next, nil
+	g.lookAgain(ctx)
+	err = g.do(context.Background(), func() { g.path = path })
+	g.log.Info("reloaded", "config", path, "n", len(next.cells))
+	return next, err
 }
 
-func (g *Guard) buildAgain(ctx context.Context) (*set, error) {
-	c := config.Default()
-	if g.o.ConfigPath != "" {
-		var err error
-		if c, err = config.Load(g.o.ConfigPath); err != nil {
-			return nil, err
-		}
+func (g *Guard) buildAgain(ctx context.Context) (*set, string, error) {
+	if g.o.Load == nil {
+		return nil, "", errors.New("this guard has no configuration to read again")
 	}
-	if g.o.Adjust != nil {
-		g.o.Adjust(c)
+	c, path, err := g.o.Load()
+	if err != nil {
+		return nil, path, err
 	}
 	old := g.o.Config // state, socket and observe are those of the start
 	if c.State != old.State || c.Socket != old.Socket || c.Guard.Observe != old.Guard.Observe {
-		return nil, fmt.Errorf("state, socket and observe cannot change while the guard runs; restart it")
+		return nil, path, fmt.Errorf("state, socket and observe cannot change while the guard runs; restart it")
 	}
-	return build(ctx, c, true)
+	next, err := build(ctx, c, true)
+	return next, path, err
 }
 
-// use puts a set in force: the first one at the start, another one at a reload. The decider calls it, while no reader runs.
-//
-// A jail whose settings did not change keeps what it counted. A new or a changed one starts like after a restart: it knows
-// former bans and logins from the store, and reads again the last findtime of its sources.
-func (g *Guard) use(next *set) {
-	now := time.Now()
+// swap puts a set in force: the first one at the start, another one at a reload. Once begun it is carried through, whoever
+// has stopped waiting for it: a guard without readers is blind.
+func (g *Guard) swap(next *set) error {
+	g.reading.Lock()
+	defer g.reading.Unlock()
+	return g.swapLocked(next)
+}
+
+func (g *Guard) swapLocked(next *set) error {
+	ctx, now := context.Background(), time.Now()
+	g.stopReaders()
+	var active map[banKey]activeBan
+	if err := g.do(ctx, func() {
+		g.takeQueued() // what the old readers left, their last marks above all
+		g.inherit(next)
+		active = maps.Clone(g.active)
+	}); err != nil {
+		return err
+	}
+	for _, c := range next.cells {
+		if c.rebuilding {
+			g.teach(c, active, now)
+		}
+	}
+	g.trouble.forget(next.sources)
+	readers := g.newReaders(next, now)
+	if err := g.do(ctx, func() { g.use(next, readers) }); err != nil {
+		return err
+	}
+	g.startReaders(readers)
+	return nil
+}
+
+// inherit gives the jails of a set whose settings did not change what was counted. A new or a changed one begins like
+// after a restart: it is taught what the store knows, and reads again the last findtime of its sources.
+func (g *Guard) inherit(next *set) {
 	for _, c := range next.cells {
 		if old := g.cellLike(c); old != nil {
 			c.jail, c.tally = old.jail, old.tally
-			continue
+		} else {
+			c.rebuilding = true
 		}
-		c.rebuilding = true
-		g.teach(c, now)
 	}
-	g.set = next
-	g.shield.conf = next.conf.Guard.Allow
-	g.shield.index()
-	if !g.wasOff {
-		g.reshield()
-	}
-	g.running = g.startReaders(next, now)
 }
 
 // cellLike finds the jail in force that counts by the same rules from the same sources.
@@ -82,13 +111,21 @@ func (g *Guard) cellLike(c *cell) *cell {
 	return nil
 }
 
-// teach tells a new jail what the store remembers.
-func (g *Guard) teach(c *cell, now time.Time) {
+// use makes a set the one in force.
+func (g *Guard) use(next *set, readers []*reader) {
+	g.set, g.running = next, readers
+	g.shield.conf = next.conf.Guard.Allow
+	g.shield.index()
+	g.reshield()
+}
+
+// teach tells a new jail what the store remembers. Nobody else knows the jail yet.
+func (g *Guard) teach(c *cell, active map[banKey]activeBan, now time.Time) {
 	name, o := c.conf.Name, c.options
 	if err := g.store.Former(name, now.Add(-max(o.BanMemory, o.SubnetWithin)), func(d tocsin.Decision) { c.jail.Banned(&d) }); err != nil {
 		g.log.Warn("former bans are not known; growing bans begin anew", "jail", name, "err", err)
 	}
-	for k, b := range g.active {
+	for k, b := range active {
 		if k.jail == name && b.origin != tocsin.ByJail {
 			c.jail.Banned(&tocsin.Decision{Jail: name, ID: k.id, Prefix: b.prefix, Origin: b.origin, At: b.at, Until: b.until})
 		}
@@ -98,6 +135,10 @@ func (g *Guard) teach(c *cell, now time.Time) {
 		g.log.Warn("former logins are not known; no patience with known addresses until they log in again", "jail", name, "err", err)
 	}
 	for i := range logins {
-		c.jail.Login(&logins[i])
+		// Known, but in no session: whether that one is still open stands in the log, if it is young, or is long past.
+		l := &logins[i]
+		c.jail.Login(l)
+		l.Opened = false
+		c.jail.Login(l)
 	}
 }

@@ -64,7 +64,7 @@ func Replay(ctx context.Context, o ReplayOptions) (*Replayed, error) {
 	}
 	p := replay{bans: map[banPrefix]*ReplayedBan{}, logins: map[netip.Addr]struct{}{}}
 	for _, a := range o.Config.Guard.Allow {
-		p.allow.add(a, "configuration")
+		p.allow.add(a, "allowed by the configuration")
 	}
 	for _, c := range s.cells {
 		if o.Jail != "" && c.conf.Name != o.Jail {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tocsin"
+	"tocsin/internal/api"
 	"tocsin/internal/config"
 )
 
@@ -14,25 +15,24 @@ import (
 // where the emergency exit is.
 func (g *Guard) sayWhatItWillDo(s *set) {
 	w := g.o.Say
-	var guards, watches, does []string
+	var guards, does []string
 	for _, c := range s.cells {
-		g := c.conf.Name + " on " + portsText(c.options.Ports)
+		what := c.conf.Name + " on " + api.PortsText(c.options.Ports)
 		if how := foundText(c.found); how != "" {
-			g += " (" + how + ")"
+			what += " (" + how + ")"
 		}
-		guards = append(guards, g)
-		watches = append(watches, c.sources...)
-		does = append(does, fmt.Sprintf("%s after %s within %s", config.FormatDuration(c.options.BanTime), plural(c.options.MaxRetry, "failure", "failures"), config.FormatDuration(c.options.FindTime)))
+		guards = append(guards, what)
+		does = append(does, fmt.Sprintf("%s after %s within %s", config.FormatDuration(c.options.BanTime), api.Count(c.options.MaxRetry, "failure", "failures"), config.FormatDuration(c.options.FindTime)))
 	}
 	fmt.Fprintf(w, "found     %s\n", strings.Join(guards, "; "))
-	fmt.Fprintf(w, "watching  %s\n", strings.Join(watches, ", "))
+	fmt.Fprintf(w, "watching  %s\n", strings.Join(s.sources, ", "))
 	switch {
 	case !g.enforces:
 		fmt.Fprintf(w, "observing the firewall is not touched (%s); would ban for %s\n", g.observes, strings.Join(does, "; "))
 	case g.wasOff:
 		fmt.Fprintf(w, "off       the emergency exit is open, nobody is banned until: tocsin on\n")
 	default:
-		fmt.Fprintf(w, "banning   for %s; %s in force; never: tocsin allow\n", strings.Join(does, "; "), plural(len(g.active), "ban", "bans"))
+		fmt.Fprintf(w, "banning   for %s; %s in force (tocsin allow lists who is never banned)\n", strings.Join(does, "; "), api.Count(len(g.active), "ban", "bans"))
 	}
 	fmt.Fprintf(w, "exit      tocsin off [--for 1h] lets everybody in at once, tocsin on ends it\n")
 }
@@ -61,26 +61,9 @@ func sameHow(found []string, how string) bool {
 	return true
 }
 
-func portsText(ports []uint16) string {
-	switch len(ports) {
-	case 0:
-		return "all ports"
-	case 1:
-		return "port " + tocsin.PortsString(ports)
-	}
-	return "ports " + tocsin.PortsString(ports)
-}
-
 func untilText(d *tocsin.Decision) string {
 	if d.Until.IsZero() {
 		return "without end"
 	}
 	return "until " + d.Until.Local().Format(time.DateTime)
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }

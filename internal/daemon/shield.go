@@ -63,14 +63,16 @@ func (s *shield) prefixes() []netip.Prefix {
 }
 
 // covers says whether a prefix lies wholly inside an allowed one, and why that is allowed.
-func (s *shield) covers(p netip.Prefix) (why string, ok bool) { return s.table.t.LookupPrefix(p) }
+func (s *shield) covers(p netip.Prefix) (why string, ok bool) { return s.table.covers(p) }
 
 // narrow makes a ban of many addresses one of the address that failed, where the many hold somebody of the allow list:
 // neighbours in the machine's own network must not be banned for one of them.
-func (s *shield) narrow(d *tocsin.Decision, failed netip.Prefix) {
-	if !d.Prefix.IsSingleIP() && s.table.overlaps(d.Prefix) {
-		d.Prefix, d.ID = failed, failed.Addr().String()
+func (s *shield) narrow(d *tocsin.Decision, failed netip.Prefix) (narrowed bool) {
+	if d.Prefix.IsSingleIP() || !s.table.overlaps(d.Prefix) {
+		return false
 	}
+	d.Prefix, d.ID = failed, tocsin.PrefixString(failed)
+	return true
 }
 
 // set puts an entry on the allow list, in place of one for the same prefix.
@@ -106,25 +108,34 @@ func (g *Guard) spares(c *cell, a netip.Addr) (why string, ok bool) {
 	return c.allow.has(a)
 }
 
-// reshield puts the allow list into the kernel.
+// reshield puts the allow list into the kernel. While the emergency exit is open nothing is touched; coming back brings it.
 func (g *Guard) reshield() {
+	if g.off() {
+		return
+	}
 	if err := g.wall.SetAllow(g.shield.prefixes()); err != nil {
-		g.trouble.add("firewall", err)
-		g.log.Error("cannot put the allow list into the kernel", "err", err)
+		g.complain("firewall", "cannot put the allow list into the kernel", err)
 	}
 }
 
-// refreshShield looks again at what this machine is: its addresses, gateways and resolvers change.
-func (g *Guard) refreshShield() error {
-	fixed, err := host.Protect()
+// refreshShield takes over what this machine is now. Where not all could be found out, what was known before stays.
+func (g *Guard) refreshShield(fixed []host.Protected, whole bool) {
+	if !whole {
+		for _, p := range g.shield.fixed {
+			if !slices.Contains(fixed, p) {
+				fixed = append(fixed, p)
+			}
+		}
+	}
 	if slices.Equal(fixed, g.shield.fixed) {
-		return err
+		return
 	}
 	g.log.Info("addresses of this machine changed", "n", len(fixed))
 	g.shield.fixed = fixed
 	g.shield.index()
 	g.reshield()
-	return err
 }
+
+func (p *prefixes) covers(pfx netip.Prefix) (why string, ok bool) { return p.t.LookupPrefix(pfx) }
 
 func (p *prefixes) overlaps(pfx netip.Prefix) bool { return p.t.OverlapsPrefix(pfx) }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -9,13 +10,13 @@ import (
 // trouble collects what went wrong since the start, for doctor and the metrics. The zero value is ready for use; it is
 // safe for use by several goroutines.
 type trouble struct {
-	mu         sync.Mutex
-	parts      map[string]mishap
-	protected  map[netip.Addr]sparedFailures
-	movedAside string
-	badReload  string
+	mu        sync.Mutex
+	parts     map[string]mishap
+	protected map[netip.Addr]sparedFailures
+	badReload string
 
-	storeElsewhere string // where the store is instead of the state folder
+	stateInstead string // where the state is kept instead, "" if it is where it should be
+	stateProblem string // and why
 }
 
 type mishap struct {
@@ -65,4 +66,33 @@ func (t *trouble) reload(err error) {
 	if err != nil {
 		t.badReload = err.Error()
 	}
+}
+
+// elsewhere notes that the state is kept somewhere else than it should be.
+func (t *trouble) elsewhere(dir string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stateInstead, t.stateProblem = dir, err.Error()
+}
+
+// forget drops what is known of some parts: they begin anew.
+func (t *trouble) forget(parts []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range parts {
+		delete(t.parts, p)
+	}
+}
+
+// seen is what trouble holds, for those who want to look at it in peace.
+type seen struct {
+	parts                                 map[string]mishap
+	protected                             map[netip.Addr]sparedFailures
+	badReload, stateInstead, stateProblem string
+}
+
+func (t *trouble) look() seen {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return seen{maps.Clone(t.parts), maps.Clone(t.protected), t.badReload, t.stateInstead, t.stateProblem}
 }

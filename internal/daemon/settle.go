@@ -1,0 +1,70 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"tocsin/internal/store"
+)
+
+// storeName is the store's file in the state folder.
+const storeName = "guard.sqlite"
+
+var errInUse = errors.New("another guard uses it")
+
+// settle moves into the state folder: it makes it, makes sure that no other guard is there, and opens the store. Where that
+// cannot be done, on a disk that is full or read-only from the start, it moves in beside the socket, in memory: the
+// attackers do not wait until somebody has made room.
+func (g *Guard) settle() (leave func(), err error) {
+	leave, err = g.settleIn(g.state)
+	instead := filepath.Dir(g.o.Config.Socket)
+	if err == nil || errors.Is(err, errInUse) || instead == g.state {
+		return leave, err
+	}
+	g.log.Error("cannot use the state folder; what is decided now is forgotten at the next boot", "file", instead, "err", err)
+	g.trouble.elsewhere(instead, err)
+	return g.settleIn(instead)
+}
+
+func (g *Guard) settleIn(dir string) (leave func(), err error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("make state folder: %w", err)
+	}
+	unlock, err := lock(dir)
+	if err != nil {
+		return nil, fmt.Errorf("lock state folder %s: %w", dir, err)
+	}
+	if g.store, err = store.Open(filepath.Join(dir, storeName), store.Options{Log: g.log, CloseWithin: closeTime}); err != nil {
+		unlock()
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if name := g.store.MovedAside(); name != "" {
+		g.log.Error("the store was damaged and moved aside; a new one is in use", "file", name)
+	}
+	return func() {
+		if err := g.store.Close(); err != nil {
+			g.log.Error("close store", "err", err)
+		}
+		unlock()
+	}, nil
+}
+
+// lock makes sure that one guard uses a folder. The lock goes with the process, however that ends.
+func lock(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errInUse
+		}
+		return nil, err
+	}
+	return func() { _ = f.Close() }, nil
+}
