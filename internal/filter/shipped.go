@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"cmp"
 	"embed"
 	"fmt"
 	"io/fs"
@@ -32,7 +33,8 @@ func Shipped() []string {
 	return names
 }
 
-// Load reads a shipped filter by its name, with options if there are any: "sshd", "sshd[mode=aggressive]".
+// Load reads a shipped filter by its name, with options if there are any: "sshd", "sshd[mode=aggressive]". An option that
+// the filter does not have is a mistake, where fail2ban would ignore it: it is a mistyped one.
 func Load(spec string) (fail2ban.Filter, error) {
 	name, options, err := fail2ban.ParseSpec(spec)
 	if err != nil {
@@ -45,5 +47,31 @@ func Load(spec string) (fail2ban.Filter, error) {
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
+	plain, err := fail2ban.LoadFilter(dir, name, nil, "file")
+	if err != nil || len(options) == 0 {
+		return plain, err
+	}
+	own := settable(plain)
+	for option := range options {
+		if !slices.Contains(own, option) {
+			return fail2ban.Filter{}, fmt.Errorf("filter %s has no option %q; it has: %s", name, option, cmp.Or(strings.Join(own, ", "), "none"))
+		}
+	}
 	return fail2ban.LoadFilter(dir, name, options, "file")
+}
+
+// settable names the options of a filter that are meant to be set: not its expressions, and not its parts, which are named
+// __part or part-value.
+func settable(f fail2ban.Filter) []string {
+	var own []string
+	for name := range f.Options {
+		switch {
+		case strings.HasPrefix(name, "_"), strings.Contains(name, "-"), strings.HasSuffix(name, "regex"),
+			name == "session", name == "journalmatch", name == "datepattern", name == "maxlines", name == "usedns", name == "logtype":
+		default:
+			own = append(own, name)
+		}
+	}
+	slices.Sort(own)
+	return own
 }
