@@ -193,11 +193,11 @@ type Why struct {
 	Bans      []Ban      `json:"bans"`    // running, with their evidence
 	Former    []Ban      `json:"former"`  // over, newest first, at most 20; the newest with its evidence
 	FormerAll int        `json:"former_count"`
-	Standing  []Standing `json:"standing"` // where the jails' counts stand now
-	Users     []string   `json:"users"`    // user names that were tried
+	Standing  []Standing `json:"standing"`       // where the jails' counts stand now
+	Users     []string   `json:"users"`          // user names that were tried
 	Today     int        `json:"failures_today"` // of this day in UTC
-	Logins    []Login    `json:"logins"` // newest first, at most 10
-	Next      []string   `json:"next"`   // what to type next
+	Logins    []Login    `json:"logins"`         // newest first, at most 10
+	Next      []string   `json:"next"`           // what to type next
 }
 
 // Standing is what one jail has counted against an address.

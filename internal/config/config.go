@@ -135,7 +135,8 @@ func Load(path string) (*Config, error) {
 }
 
 // Parse reads data, the text of a configuration file called name. The error is nil or [Errors] with every mistake, in the
-// order of the file.
+// order of the file. With mistakes the configuration is not fit for use: it holds what could be understood, so that others
+// can look for mistakes of their kind (see [Errors.With]).
 func Parse(name string, data []byte) (*Config, error) {
 	r := newReader(name, data)
 	if len(data) > maxFile {
@@ -145,7 +146,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	r.document()
 	r.finish()
 	if len(r.errs) > 0 {
-		return nil, r.mistakes()
+		return r.config, r.mistakes()
 	}
 	return r.config, nil
 }

@@ -68,13 +68,26 @@ func (es Errors) Unwrap() []error {
 	return all
 }
 
+func inFile(a, b *Error) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col)) }
+
 // mistakes are those found so far as the user gets them: in the order of the file, bounded, the bound said.
 func (r *reader) mistakes() Errors {
-	slices.SortStableFunc(r.errs, func(a, b *Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
-	})
+	slices.SortStableFunc(r.errs, inFile)
 	if n := len(r.errs) - maxErrors; n > 0 {
 		r.errs = append(r.errs[:maxErrors], &Error{Pos: Pos{File: r.config.File}, Msg: fmt.Sprintf("and %d more mistakes", n)})
 	}
 	return r.errs
+}
+
+// With adds mistakes that others found, in the order of the file. At a place where a mistake is told already, another one
+// is likely to be its echo and is left out.
+func (es Errors) With(more Errors) Errors {
+	all := slices.Clone(es)
+	for _, e := range more {
+		if !slices.ContainsFunc(es, func(told *Error) bool { return told.Pos == e.Pos }) {
+			all = append(all, e)
+		}
+	}
+	slices.SortStableFunc(all, inFile)
+	return all
 }

@@ -94,6 +94,16 @@ func build(ctx context.Context, c *config.Config, look bool) (*set, error) {
 	return s, nil
 }
 
+// Mistakes adds to the mistakes of a configuration those that only the rooms can see: filters that do not exist, sources
+// that cannot be read. Everything that is wrong with a file is so told at once.
+func Mistakes(c *config.Config, found config.Errors) config.Errors {
+	var more config.Errors
+	if _, err := build(context.Background(), c, false); !errors.As(err, &more) {
+		return found
+	}
+	return found.With(more)
+}
+
 func (b *builder) wrong(j *config.Jail, key string, err error) {
 	e := &config.Error{Pos: j.Pos(key), Msg: fmt.Sprintf("jail %q: %v", j.Name, err)}
 	var spec *source.SpecError

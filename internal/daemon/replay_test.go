@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -105,6 +106,32 @@ enabled = false
 		if got != want || p.Rules == 0 {
 			t.Errorf("jail %d = %s with %d rules, want %s", i, got, p.Rules, want)
 		}
+	}
+}
+
+// Mistakes of every kind are told at once, in the order of the file.
+func TestMistakesOfEveryKind(t *testing.T) {
+	c, err := config.Parse("t.toml", []byte(`[[jail]]
+name = "a"
+filter = "nosuch"
+maxretry = "many"
+ports = [1]
+sources = ["pigeon:1"]
+[[jail]]
+name = "b"
+filter = "sshd"
+findtime = "10x"
+`))
+	var found config.Errors
+	if !errors.As(err, &found) {
+		t.Fatalf("Parse() = %v, want mistakes", err)
+	}
+	var places []string
+	for _, e := range Mistakes(c, found) {
+		places = append(places, e.Pos.String())
+	}
+	if got, want := strings.Join(places, " "), "t.toml:3:10 t.toml:4:12 t.toml:6:12 t.toml:10:12"; got != want {
+		t.Errorf("mistakes at %s, want %s", got, want)
 	}
 }
 
