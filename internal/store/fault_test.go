@@ -406,11 +406,70 @@ func TestDamagedWhileOpen(t *testing.T) {
 					t.Fatal("nobody noticed")
 				}
 			}
+			if _, err := os.Stat(s.MovedAside()); err != nil {
+				t.Error(err)
+			}
 			put(t, s, ban(5000, 1))
 			if got := bans(t, s, Query{Addr: ban(5000, 0).Prefix.Addr()}); len(got) != 1 {
 				t.Errorf("the new store answers %+v", got)
 			}
 		})
+	}
+}
+
+// A damaged file that cannot be moved aside: nothing that waits is lost, and it is tried again.
+func TestDamagedAndImmovable(t *testing.T) {
+	needRoot(t, "mount", "umount")
+	s := fresh(t)
+	for n := range 300 {
+		put(t, s, ban(n, 20))
+	}
+	if out, err := exec.Command("mount", "--bind", s.path, s.path).CombinedOutput(); err != nil {
+		t.Skipf("cannot mount the file on itself: %v: %s", err, out)
+	}
+	mounted := true
+	umount := func() {
+		if mounted {
+			mounted = false
+			if out, err := exec.Command("umount", "-l", s.path).CombinedOutput(); err != nil {
+				t.Errorf("umount: %v: %s", err, out)
+			}
+		}
+	}
+	defer umount()
+	damageOpen(t, s)
+	put := make(chan error, 1)
+	go func() {
+		for {
+			if err := s.Put(ctx, ban(1000, 20)); err != nil || s.MovedAside() != "" {
+				put <- err
+				return
+			}
+			s.Bans(Query{WithEvidence: true}) // notices
+		}
+	}()
+	failed := func() bool {
+		return s.Stats().Errors > 4 && strings.Contains(s.Stats().LastError, "move the damaged store aside")
+	}
+	for deadline := time.Now().Add(20 * time.Second); !failed(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("no failure seen: %+v", s.Stats())
+		}
+	}
+	umount()
+	select {
+	case err := <-put:
+		if err != nil {
+			t.Errorf("Put says %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatalf("not written: %+v", s.Stats())
+	}
+	if st := s.Stats(); st.Failed != 0 || st.MovedAside == "" || st.MovedAside != s.MovedAside() {
+		t.Errorf("%+v, want nothing given up and the file moved", st)
+	}
+	if got := bans(t, s, Query{Addr: ban(1000, 0).Prefix.Addr(), WithEvidence: true}); len(got) != 1 || len(got[0].Evidence) != 20 {
+		t.Errorf("the new file holds %v, want what waited", got)
 	}
 }
 

@@ -33,7 +33,7 @@ var (
 // Options are a store's settings.
 type Options struct {
 	Log         *slog.Logger  // nil: silent
-	Queue       int           // decisions that may wait for a slow disk, default 10,000, about 2 KiB each; as many logins and counts wait beside them
+	Queue       int           // calls of Put that may wait for a slow disk, default 10,000, about 2 KiB a ban; as many logins and counts wait beside them
 	Delay       time.Duration // how long logins, counts and marks wait for company, default 1 s
 	CloseWithin time.Duration // how long Close waits for a slow disk, default 4 s
 
@@ -86,7 +86,7 @@ type Stats struct {
 	Failed     uint64 // writes given up because the data could not be stored, whatever the disk did
 	Errors     uint64 // attempts to write or read that failed
 	LastError  string // why the last attempt to write failed, "" if it succeeded
-	MovedAside string // the name a damaged file was moved to, "" if none was
+	MovedAside string // see Store.MovedAside
 	Size       int64  // bytes on the disk
 }
 
@@ -124,7 +124,7 @@ func Open(path string, o Options) (*Store, error) {
 	}
 	f, err := openFile(context.Background(), path, o.small)
 	if unusable(err) {
-		if err = s.retire(nil, err); err == nil {
+		if err = s.setAside(err); err == nil {
 			f, err = s.begin(context.Background())
 		}
 	}
@@ -173,8 +173,13 @@ func (s *Store) Close() error {
 	return fmt.Errorf("close store %s: %d decisions could not be written: %s", s.path, s.Stats().Pending, s.Stats().LastError)
 }
 
-// MovedAside returns the name that a damaged file was given, "" if there was none.
-func (s *Store) MovedAside() string { return s.Stats().MovedAside }
+// MovedAside returns the name that a damaged file was given, at Open or since, the last if there were several, and "" if
+// there was none. It does not touch the disk.
+func (s *Store) MovedAside() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats.MovedAside
+}
 
 // Stats returns the counters.
 func (s *Store) Stats() Stats {
@@ -190,20 +195,21 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
-// retire closes a file that is at fault and moves it aside, unless somebody else has done so already. What it still tells of the bans in force and the allow list is
-// kept in s.rescued for begin. old is nil if the file could not even be opened.
-func (s *Store) retire(old *file, cause error) error {
+// rescue closes a file that is at fault. What it still tells of the bans in force and the allow list is kept for begin.
+func (s *Store) rescue(f *file) {
 	now := time.Now()
-	if old != nil {
-		s.rescued.bans, _ = old.active(now) // as much as could be read
-		s.rescued.allowed, _ = old.allowed(now)
-		old.close()
-	}
+	s.rescued.bans, _ = f.active(now) // as much as could be read
+	s.rescued.allowed, _ = f.allowed(now)
+	f.close()
+}
+
+// setAside gives a file that is at fault another name, unless somebody else has removed it already.
+func (s *Store) setAside(cause error) error {
 	if errors.Is(cause, errGone) {
 		s.o.Log.Error("store removed, beginning anew", "file", s.path, "n", len(s.rescued.bans))
 		return nil
 	}
-	to, err := moveAside(s.path, now)
+	to, err := moveAside(s.path, time.Now())
 	if err != nil {
 		return fmt.Errorf("move the damaged store aside: %w", err)
 	}
@@ -214,7 +220,7 @@ func (s *Store) retire(old *file, cause error) error {
 	return nil
 }
 
-// begin opens the file anew and writes into it what retire rescued.
+// begin opens the file anew and writes into it what was rescued.
 func (s *Store) begin(ctx context.Context) (*file, error) {
 	f, err := openFile(ctx, s.path, s.o.small)
 	if err != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -97,6 +98,9 @@ func (s *Store) attempt(ctx context.Context, f **file) error {
 	}
 	if *f == nil {
 		fresh, err := s.begin(ctx)
+		if unusable(err) { // still there, or damaged again
+			return cmp.Or(s.setAside(err), err)
+		}
 		if err != nil {
 			return err
 		}
@@ -120,11 +124,9 @@ func (s *Store) attempt(ctx context.Context, f **file) error {
 
 // abandon gives up a file that is damaged or gone; the next attempt opens it anew.
 func (s *Store) abandon(f **file, cause error) error {
-	if err := s.retire(*f, cause); err != nil {
-		return err
-	}
+	s.rescue(*f)
 	*f = nil
-	return cause
+	return cmp.Or(s.setAside(cause), cause)
 }
 
 // singly writes what is in flight one request at a time, so that what cannot be stored at all fails alone and is not
