@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +30,37 @@ func BenchmarkPut(b *testing.B) {
 			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "decisions/s")
 		})
 	}
+}
+
+// BenchmarkPutMany lifts as many bans as one call of an operator may, and tells how long a ban waits that comes behind them.
+func BenchmarkPutMany(b *testing.B) {
+	const n = 10_000
+	s := open(b, filepath.Join(b.TempDir(), "state.db"), Options{})
+	var at time.Duration
+	var behind time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		at += time.Minute
+		var bans, unbans []tocsin.Decision
+		for i := range n {
+			d := ban(i, 0)
+			d.At, d.Trigger = t0.Add(at), tocsin.Line{}
+			d.Until = d.At.Add(time.Hour)
+			bans, unbans = append(bans, d), append(unbans, unban(d, time.Second))
+		}
+		put(b, s, bans...)
+		b.StartTimer()
+		done := make(chan struct{})
+		go func() { put(b, s, unbans...); close(done) }()
+		for s.Stats().Pending == 0 {
+			runtime.Gosched()
+		}
+		began := time.Now()
+		put(b, s, ban(n+int(at/time.Minute), 5))
+		behind += time.Since(began)
+		<-done
+	}
+	b.ReportMetric(float64(behind.Milliseconds())/float64(b.N), "ms-behind/op")
 }
 
 // filled makes a store with that many bans, of which the last 10,000 are in force.

@@ -73,8 +73,8 @@ func (b *batch) some() batch {
 
 // Put keeps decisions. They are on the disk when it returns nil; those of one call are written together or not at all.
 //
-// If ctx ends first Put returns its error, and the write goes on behind the caller's back. If more than Options.Queue
-// decisions wait, Put returns ErrFull at once and keeps nothing. A decision with the same Jail, ID, Action and place of the
+// If ctx ends first Put returns its error, and the write goes on behind the caller's back. If Options.Queue calls wait
+// already, Put returns ErrFull at once and keeps nothing. A decision with the same Jail, ID, Action and place of the
 // trigger as one before is the same decision, and is kept once; decisions without such a place are told apart by At.
 //
 // A ban takes the place of one that is in force for the same Jail and ID; an unban ends it. Nobody may change the slices
@@ -86,19 +86,22 @@ func (s *Store) Put(ctx context.Context, ds ...tocsin.Decision) error {
 	return s.wait(ctx, &request{decisions: append([]tocsin.Decision(nil), ds...)})
 }
 
-// maxChanges is how many requests other than decisions may wait.
+// maxChanges is how many requests other than decisions may wait beside those.
 const maxChanges = 100
 
 // wait hands a request to the writer and waits for its answer.
 func (s *Store) wait(ctx context.Context, r *request) error {
 	r.done = make(chan error, 1)
+	room := s.o.Queue
+	if r.do != nil {
+		room += maxChanges
+	}
 	s.mu.Lock()
 	switch {
 	case s.closed:
 		s.mu.Unlock()
 		return ErrClosed
-	case s.waiting.decisions+s.flight.decisions+len(r.decisions) > s.o.Queue,
-		len(s.waiting.requests)+len(s.waiting.flushes)+len(s.flight.requests) >= s.o.Queue+maxChanges:
+	case len(s.waiting.requests)+len(s.waiting.flushes)+len(s.flight.requests) >= room:
 		s.stats.Refused += uint64(len(r.decisions))
 		s.mu.Unlock()
 		return ErrFull

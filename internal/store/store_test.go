@@ -58,6 +58,12 @@ func ban(n, lines int) tocsin.Decision {
 	return d
 }
 
+// unban lifts d by hand so long after it was taken.
+func unban(d tocsin.Decision, after time.Duration) tocsin.Decision {
+	d.Action, d.At, d.Origin, d.By, d.Reason, d.Trigger = tocsin.Unban, d.At.Add(after), tocsin.ByOperator, "root", "mistake", tocsin.Line{}
+	return d
+}
+
 func put(t testing.TB, s *Store, ds ...tocsin.Decision) {
 	t.Helper()
 	if err := s.Put(ctx, ds...); err != nil {
@@ -142,6 +148,37 @@ func TestPutIsIdempotent(t *testing.T) {
 	}
 }
 
+// Lifting all bans is one call and one transaction: a reader sees none of them lifted or all.
+func TestPutMany(t *testing.T) {
+	const n = 10_000
+	s := open(t, filepath.Join(t.TempDir(), "s.db"), Options{Queue: 2})
+	var all, unbans []tocsin.Decision
+	for i := range n {
+		all, unbans = append(all, ban(i, 0)), append(unbans, unban(ban(i, 0), time.Minute))
+	}
+	put(t, s, all...)
+	done := make(chan error)
+	go func() { done <- s.Put(ctx, unbans...) }()
+	for {
+		var lifted int
+		err := s.file.Load().reader.QueryRow("SELECT count(*) FROM decision WHERE ended IS NOT NULL").Scan(&lifted)
+		if err != nil || lifted != 0 && lifted != n {
+			t.Fatalf("%d of %d are lifted, %v", lifted, n, err)
+		}
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			if got, err := s.Active(t0); len(got) != 0 || err != nil {
+				t.Errorf("%d bans are left, %v, want none", len(got), err)
+			}
+			return
+		default:
+		}
+	}
+}
+
 func TestDecided(t *testing.T) {
 	s := fresh(t)
 	d := ban(1, 0)
@@ -175,10 +212,6 @@ func TestDecided(t *testing.T) {
 }
 
 func TestActive(t *testing.T) {
-	unban := func(d tocsin.Decision, after time.Duration) tocsin.Decision {
-		d.Action, d.At, d.Origin, d.By, d.Reason, d.Trigger = tocsin.Unban, d.At.Add(after), tocsin.ByOperator, "root", "mistake", tocsin.Line{}
-		return d
-	}
 	again := func(d tocsin.Decision, after, lasts time.Duration) tocsin.Decision {
 		d.At, d.Until, d.Trigger = d.At.Add(after), d.At.Add(after+lasts), tocsin.Line{}
 		return d
