@@ -54,7 +54,8 @@ type cache struct {
 	edges  []edge
 	index  map[string]uint32 // key of a kernel -> row
 	starts []uint32          // by rule: the row of the first state, or noRow
-	bytes  int               // a fair estimate of what it takes
+	leaps  leaps
+	bytes  int // a fair estimate of what it takes
 }
 
 func (c *cache) reset(rules int) {
@@ -66,6 +67,7 @@ func (c *cache) reset(rules int) {
 	for i := range c.starts {
 		c.starts[i] = noRow
 	}
+	c.leaps.forget()
 	c.bytes = 0
 }
 

@@ -4,14 +4,15 @@ import "bytes"
 
 // Matcher is one goroutine's view of a Set: the automaton as far as it was met, and the last match.
 type Matcher struct {
-	set   *Set
-	step  *stepper
-	exact *exact
-	cache cache
-	names names
-	key   []byte
-	regs  []int
-	since int // bytes read since the cache was emptied
+	set    *Set
+	step   *stepper
+	exact  *exact
+	cache  cache
+	names  names
+	key    []byte
+	regs   []int
+	since  int  // bytes read since the cache was emptied
+	missed uint // leaps asked for that were not known
 
 	length int     // of the last text
 	tags   []int16 // the registers of the last match's captures; nil if caps has them
@@ -138,8 +139,8 @@ func (m *Matcher) walk(text []byte, rule int, newline bool) *state {
 	if !newline && len(text) > 0 && text[len(text)-1] == '\n' {
 		body, newline = text[:len(text)-1], true
 	}
-	row := m.start(rule)
-	byteOf, i := &m.set.byteOf, 0
+	row, i := m.leap(body, m.start(rule))
+	byteOf := &m.set.byteOf
 	for {
 		trans, regs, from := m.cache.trans, (*[smallRegs]int)(m.regs), i
 		for i < len(body) {
