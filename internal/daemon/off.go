@@ -22,7 +22,7 @@ const offFile = "off"
 func OpenExit(state string, until time.Time) (lasts time.Time, err error) {
 	lasts, ferr := openFile(state, until)
 	if ferr != nil {
-		ferr = fmt.Errorf("a guard that runs or starts will bring the firewall table back: %w", ferr)
+		ferr = fmt.Errorf("keep the emergency exit open: %w", ferr)
 	}
 	if err := firewall.Remove(firewall.Options{}); err != nil {
 		return lasts, errors.Join(err, ferr)
@@ -40,7 +40,7 @@ func openFile(state string, until time.Time) (lasts time.Time, err error) {
 		return until, nil
 	}
 	if err := writeOff(path, ""); err != nil {
-		return time.Time{}, fmt.Errorf("open emergency exit: %w", err)
+		return time.Time{}, err
 	}
 	return time.Time{}, nil
 }
