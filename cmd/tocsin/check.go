@@ -71,28 +71,15 @@ func printChecked(w io.Writer, c *checked) {
 	}
 	fmt.Fprintf(w, "%s: well\n", file)
 	for _, j := range c.Jails {
-		fmt.Fprintf(w, "\njail %s: filter %s, %s\n", j.Name, j.Filter, count(j.Rules, "rule"))
+		fmt.Fprintf(w, "\njail %s: filter %s, %s\n", j.Name, j.Filter, api.Count(j.Rules, "rule", "rules"))
 		for _, s := range j.Sources {
-			fmt.Fprintf(w, "  reads  %s\n", s)
+			fmt.Fprintf(w, "  reads  %s\n", tocsin.Printable(s))
 		}
-		fmt.Fprintf(w, "  bans   for %s after %s within %s, on %s\n", j.BanTime, count(j.MaxRetry, "failure"), j.FindTime, portsText(j.Ports))
+		fmt.Fprintf(w, "  bans   for %s after %s within %s, on %s\n", j.BanTime, api.Count(j.MaxRetry, "failure", "failures"), j.FindTime, api.PortsText(j.Ports))
 		for _, f := range j.Found {
 			fmt.Fprintf(w, "  found  %s\n", tocsin.Printable(f))
 		}
 	}
-}
-
-type metricsCmd struct{}
-
-func (*metricsCmd) Help() string {
-	return "Example: tocsin metrics > /var/lib/prometheus/node-exporter/tocsin.prom"
-}
-
-func (*metricsCmd) Run(e *env) error {
-	if e.flags.JSON {
-		return api.Errorf(api.ExitUsage, "tocsin status --json", "metrics are printed in Prometheus' text format only")
-	}
-	return e.client().Metrics(e.ctx, e.stdout)
 }
 
 type versionCmd struct{}

@@ -16,18 +16,27 @@ func (*completionCmd) Help() string {
 	return "Example: tocsin completion bash > /etc/bash_completion.d/tocsin"
 }
 
+// completion is what `tocsin completion --json` prints.
+type completion struct {
+	Schema string `json:"schema"`
+	Shell  string `json:"shell"`
+	Script string `json:"script"`
+}
+
 func (c *completionCmd) Run(e *env) error {
-	commands := e.parser.Model.Children
+	var script strings.Builder
+	commands, common := e.parser.Model.Children, e.parser.Model.Flags
 	switch c.Shell {
 	case "bash":
-		completeBash(e.stdout, commands, e.parser.Model.Flags)
+		completeBash(&script, commands, common)
 	case "zsh":
-		fmt.Fprintln(e.stdout, "#compdef tocsin\nautoload -U +X bashcompinit && bashcompinit")
-		completeBash(e.stdout, commands, e.parser.Model.Flags)
+		fmt.Fprintln(&script, "#compdef tocsin\nautoload -U +X bashcompinit && bashcompinit")
+		completeBash(&script, commands, common)
 	case "fish":
-		completeFish(e.stdout, commands, e.parser.Model.Flags)
+		completeFish(&script, commands, common)
 	}
-	return nil
+	out := completion{Schema: "tocsin.completion/1", Shell: c.Shell, Script: script.String()}
+	return e.print(out, func(w io.Writer) { fmt.Fprint(w, out.Script) })
 }
 
 // addressCommands take an address; those that are banned are offered.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"tocsin"
 	"tocsin/internal/api"
 	"tocsin/internal/firewall"
 )
@@ -18,8 +19,8 @@ func (*doctorCmd) Help() string {
 	return "Example: tocsin doctor && echo well\n\nExit code 78 if there is a warning or an error, 0 if there are notes at most."
 }
 
-func (*doctorCmd) Run(e *env) error {
-	d, err := e.client().Doctor(e.ctx)
+func (*doctorCmd) Run(e *env, guard *api.Client) error {
+	d, err := guard.Doctor(e.ctx)
 	if err != nil {
 		d = withoutGuard(e, err)
 	}
@@ -65,9 +66,12 @@ func printDoctor(w io.Writer, d *api.Doctor) {
 
 func printFindings(w io.Writer, fs []api.Finding) {
 	for _, f := range fs {
-		fmt.Fprintf(w, "\n%s  %s: %s\n", f.Code, f.Severity, f.Text)
+		fmt.Fprintf(w, "\n%s  %s: ", f.Code, f.Severity)
+		for line := range strings.Lines(f.Text) {
+			fmt.Fprintln(w, tocsin.Printable(strings.TrimRight(line, "\n")))
+		}
 		if f.Fix != "" {
-			fmt.Fprintf(w, "  do: %s\n", f.Fix)
+			fmt.Fprintf(w, "  do: %s\n", tocsin.Printable(f.Fix))
 		}
 	}
 }

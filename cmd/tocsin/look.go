@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -16,8 +17,8 @@ type statusCmd struct{}
 
 func (*statusCmd) Help() string { return "Example: tocsin status --json | jq .bans_now" }
 
-func (*statusCmd) Run(e *env) error {
-	s, err := e.client().Status(e.ctx)
+func (*statusCmd) Run(e *env, guard *api.Client) error {
+	s, err := guard.Status(e.ctx)
 	if err != nil {
 		return err
 	}
@@ -27,7 +28,7 @@ func (*statusCmd) Run(e *env) error {
 func printStatus(w io.Writer, s *api.Status, now time.Time) {
 	mode := s.Mode
 	if s.ModeReason != "" {
-		mode += " (" + s.ModeReason + ")"
+		mode += " (" + tocsin.Printable(s.ModeReason) + ")"
 	}
 	fmt.Fprintf(w, "tocsin %s is %s, since %s\n", s.Version, mode, when(s.Started, now))
 	fmt.Fprintf(w, "%d banned now, %d in the last 24 hours\n", s.BansNow, s.BansDay)
@@ -43,9 +44,9 @@ func printStatus(w io.Writer, s *api.Status, now time.Time) {
 			last = when(*src.LastLine, now)
 		}
 		if src.Error != "" {
-			last = src.Error
+			last = tocsin.Printable(src.Error)
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t\n", src.Name, src.Lines, last)
+		fmt.Fprintf(t, "%s\t%d\t%s\t\n", tocsin.Printable(src.Name), src.Lines, last)
 	}
 	t.Flush()
 	printFindings(w, s.Warnings)
@@ -55,13 +56,16 @@ type bansCmd struct {
 	All    bool   `help:"Also those that are over."`
 	Since  string `placeholder:"24h" help:"Only those that began within this time."`
 	Jail   string `help:"Only those of this jail."`
-	Limit  int    `default:"1000" help:"At most so many, the newest first."`
+	Limit  int    `placeholder:"N" help:"At most so many, the newest first (default: 1000, with --detail 100)."`
 	Detail bool   `help:"With the log lines."`
 }
 
 func (*bansCmd) Help() string { return "Example: tocsin bans --all --since 24h" }
 
-func (b *bansCmd) Run(e *env) error {
+func (b *bansCmd) Run(e *env, guard *api.Client) error {
+	if b.Limit < 0 {
+		return api.Errorf(api.ExitUsage, "leave it out for as many as usual", fmt.Sprintf("--limit %d is less than nothing", b.Limit))
+	}
 	q := api.BansQuery{Jail: b.Jail, All: b.All, Limit: b.Limit, Detail: b.Detail}
 	if b.Since != "" {
 		d, err := durationArg("--since", b.Since)
@@ -70,18 +74,25 @@ func (b *bansCmd) Run(e *env) error {
 		}
 		q.Since = d
 	}
-	list, err := e.client().Bans(e.ctx, q)
+	list, err := guard.Bans(e.ctx, q)
 	if err != nil {
 		return err
 	}
-	return e.print(list, func(w io.Writer) { printBans(w, &list, b.Detail, time.Now()) })
+	return e.print(list, func(w io.Writer) { b.print(w, &list, time.Now()) })
+}
+
+func (b *bansCmd) print(w io.Writer, list *api.Bans, now time.Time) {
+	switch {
+	case len(list.Bans) > 0:
+		printBans(w, list, b.Detail, now)
+	case b.All || b.Since != "" || b.Jail != "":
+		fmt.Fprintln(w, "there is no such ban")
+	default:
+		fmt.Fprintln(w, "nobody is banned")
+	}
 }
 
 func printBans(w io.Writer, list *api.Bans, detail bool, now time.Time) {
-	if len(list.Bans) == 0 {
-		fmt.Fprintln(w, "nobody is banned")
-		return
-	}
 	t := table(w)
 	fmt.Fprintln(t, "ADDRESS\tJAIL\tSINCE\tUNTIL\tPORTS\tREASON")
 	for i := range list.Bans {
@@ -95,7 +106,7 @@ func printBans(w io.Writer, list *api.Bans, detail bool, now time.Time) {
 	}
 	t.Flush()
 	if list.More {
-		fmt.Fprintln(w, "there are more: --limit")
+		fmt.Fprintln(w, "there are older ones: raise --limit, or choose with --since and --jail")
 	}
 	if list.Mode != "enforcing" {
 		fmt.Fprintf(w, "the guard is %s: nobody is really kept out\n", list.Mode)
@@ -108,7 +119,7 @@ type whyCmd struct {
 
 func (*whyCmd) Help() string { return "Example: tocsin why 192.0.2.7" }
 
-func (y *whyCmd) Run(e *env) error {
+func (y *whyCmd) Run(e *env, guard *api.Client) error {
 	p, err := prefixArg(y.Addr)
 	if err != nil {
 		return err
@@ -116,7 +127,7 @@ func (y *whyCmd) Run(e *env) error {
 	if !p.IsSingleIP() {
 		return api.Errorf(api.ExitUsage, "ask for one address of it: tocsin why "+p.Addr().String(), p.String()+" is a whole network")
 	}
-	a, err := e.client().Why(e.ctx, p.Addr())
+	a, err := guard.Why(e.ctx, p.Addr())
 	if err != nil {
 		return err
 	}
@@ -137,7 +148,7 @@ func printWhy(w io.Writer, y *api.Why, now time.Time) {
 		printStanding(w, &y.Standing[i])
 	}
 	if y.Today > 0 {
-		fmt.Fprintf(w, "  %s in the last 24 hours\n", count(y.Today, "failure"))
+		fmt.Fprintf(w, "  %s today\n", api.Count(y.Today, "failure", "failures"))
 	}
 	if len(y.Users) > 0 {
 		fmt.Fprintf(w, "  user names tried: %s\n", strings.Join(y.Users, ", "))
@@ -163,7 +174,7 @@ func printBan(w io.Writer, y *api.Why, b *api.Ban, now time.Time) {
 	if p, err := netip.ParsePrefix(b.Prefix); err == nil && !p.IsSingleIP() {
 		who += " (in " + b.Prefix + ")"
 	}
-	fmt.Fprintf(w, "%s %s on %s until %s\n", who, verb, portsText(b.Ports), until(b, now))
+	fmt.Fprintf(w, "%s %s on %s until %s\n", who, verb, api.PortsText(b.Ports), until(b, now))
 	fmt.Fprintf(w, "  since %s, by %s: %s\n", when(b.At, now), byText(b), tocsin.Printable(b.Reason))
 	if b.Verdict == "reject" {
 		fmt.Fprintln(w, "  its packets are answered with a refusal")
@@ -174,7 +185,7 @@ func printBan(w io.Writer, y *api.Why, b *api.Ban, now time.Time) {
 }
 
 func printStanding(w io.Writer, s *api.Standing) {
-	fmt.Fprintf(w, "  %s: %s within %s now, the %s would ban", s.Jail, count(s.Failures, "failure"), s.FindTime, ordinal(s.Failures+s.More))
+	fmt.Fprintf(w, "  %s: %s within %s now, the %s would ban", s.Jail, api.Count(s.Failures, "failure", "failures"), s.FindTime, ordinal(s.Failures+s.More))
 	if s.Patience != "" {
 		fmt.Fprintf(w, " (%s)", s.Patience)
 	}
@@ -188,12 +199,12 @@ func printFormer(w io.Writer, y *api.Why, now time.Time) {
 	if y.FormerAll == 0 {
 		return
 	}
-	fmt.Fprintf(w, "  %s before:\n", count(y.FormerAll, "ban"))
+	fmt.Fprintf(w, "  %s before:\n", api.Count(y.FormerAll, "ban", "bans"))
 	for i := range y.Former {
 		b := &y.Former[i]
 		end := "ran out"
 		if b.EndedAt != nil {
-			end = "lifted by " + tocsin.Printable(b.EndedBy) + " " + clock(*b.EndedAt, now)
+			end = endText(b, now)
 		}
 		fmt.Fprintf(w, "    %s by %s: %s (%s)\n", clock(b.At, now), byText(b), tocsin.Printable(b.Reason), end)
 		for _, e := range b.Evidence {
@@ -203,6 +214,18 @@ func printFormer(w io.Writer, y *api.Why, now time.Time) {
 	if y.FormerAll > len(y.Former) {
 		fmt.Fprintf(w, "    and %d older ones\n", y.FormerAll-len(y.Former))
 	}
+}
+
+// endText says how a ban ended early: somebody lifted it, or something else came in its place.
+func endText(b *api.Ban, now time.Time) string {
+	at, reason := clock(*b.EndedAt, now), tocsin.Printable(b.EndReason)
+	switch {
+	case b.EndedBy != "" && reason != "":
+		return "lifted by " + tocsin.Printable(b.EndedBy) + " " + at + ": " + reason
+	case b.EndedBy != "":
+		return "lifted by " + tocsin.Printable(b.EndedBy) + " " + at
+	}
+	return cmp.Or(reason, "lifted") + " " + at
 }
 
 func byText(b *api.Ban) string {
@@ -266,18 +289,10 @@ func whyAllowed(a *api.Allow) string {
 
 func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 8, 2, ' ', 0) }
 
-func portsText(ports []uint16) string {
-	if len(ports) == 0 {
-		return "all ports"
-	}
-	if len(ports) == 1 {
-		return "port " + tocsin.PortsString(ports)
-	}
-	return "ports " + tocsin.PortsString(ports)
-}
-
 func until(b *api.Ban, now time.Time) string {
 	switch {
+	case b.EndedAt != nil && b.EndedBy == "":
+		return endText(b, now)
 	case b.EndedAt != nil:
 		return "lifted " + clock(*b.EndedAt, now)
 	case b.Until == nil:
@@ -317,13 +332,6 @@ func roughly(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
 func ordinal(n int) string {
 	suffix := "th"
 	if n%100 < 11 || n%100 > 13 {
@@ -345,11 +353,4 @@ func bare(prefix string) string {
 		return tocsin.PrefixString(p)
 	}
 	return prefix
-}
-
-func addresses(n int) string {
-	if n == 1 {
-		return "1 address"
-	}
-	return fmt.Sprintf("%d addresses", n)
 }

@@ -11,15 +11,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"os/user"
 	"runtime/debug"
+	"slices"
 	"strings"
-	"syscall"
 	_ "time/tzdata" // time zones of the configuration, also where the machine has none
 
 	"github.com/alecthomas/kong"
 
+	"tocsin"
 	"tocsin/internal/api"
 	"tocsin/internal/config"
 )
@@ -55,9 +55,6 @@ type cli struct {
 	Completion completionCmd `cmd:"" help:"Completion for a shell."`
 }
 
-// defaultConfig is read if it is there and no other is named.
-const defaultConfig = "/etc/tocsin/tocsin.toml"
-
 // env is what a command is given.
 type env struct {
 	ctx            context.Context
@@ -69,9 +66,6 @@ type env struct {
 
 // run is main without the process: it returns the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-
 	var c cli
 	exited := -1
 	parser, err := kong.New(&c,
@@ -90,10 +84,33 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exited // --help
 	}
 	if err != nil {
-		return report(stderr, false, api.Errorf(api.ExitUsage, "tocsin --help", err.Error()))
+		return report(stderr, asksForJSON(args), usageError(err))
 	}
-	e := &env{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, flags: &c, parser: parser}
+	e := &env{ctx: context.Background(), stdin: stdin, stdout: stdout, stderr: stderr, flags: &c, parser: parser}
+	if err := parsed.BindToProvider(e.client); err != nil {
+		panic("BUG: command line: " + err.Error())
+	}
 	return report(stderr, c.JSON, parsed.Run(e))
+}
+
+// usageError sends whoever mistyped a command to the help of that command.
+func usageError(err error) *api.Error {
+	hint := "tocsin --help"
+	var mistake *kong.ParseError
+	if errors.As(err, &mistake) {
+		if cmd := mistake.Context.Selected(); cmd != nil && cmd != mistake.Context.Model.DefaultCmd {
+			hint = "tocsin " + cmd.Name + " --help"
+		}
+	}
+	return api.Errorf(api.ExitUsage, hint, err.Error())
+}
+
+// asksForJSON says whether a command line that cannot be read asks for JSON: a script wants its mistakes so too.
+func asksForJSON(args []string) bool {
+	if end := slices.Index(args, "--"); end >= 0 {
+		args = args[:end]
+	}
+	return slices.Contains(args, "--json") || slices.Contains(args, "--json=true")
 }
 
 // report tells an error to a person, or to a script, and returns the exit code that belongs to it.
@@ -107,11 +124,11 @@ func report(stderr io.Writer, asJSON bool, err error) int {
 	}
 	e := errorOf(err)
 	if asJSON {
-		_ = json.NewEncoder(stderr).Encode(e)
+		_ = encode(stderr, e)
 		return e.Exit
 	}
 	for line := range strings.Lines(e.Msg) {
-		line = strings.TrimRight(line, "\n")
+		line = tocsin.Printable(strings.TrimRight(line, "\n"))
 		if !strings.HasPrefix(line, "  ") {
 			line = "tocsin: " + line
 		}
@@ -145,56 +162,32 @@ type exitError int
 
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
+// warn tells of something that is not as it should be, while the command goes on.
+func (e *env) warn(msg string) {
+	if e.flags.JSON {
+		_ = encode(e.stderr, struct {
+			Schema  string `json:"schema"`
+			Warning string `json:"warning"`
+		}{"tocsin.warning/1", msg})
+		return
+	}
+	fmt.Fprintf(e.stderr, "tocsin: warning: %s\n", tocsin.Printable(msg))
+}
+
 // print writes v as one JSON object if that is asked for, or else as text.
 func (e *env) print(v any, text func(w io.Writer)) error {
 	if !e.flags.JSON {
 		text(e.stdout)
 		return nil
 	}
-	enc := json.NewEncoder(e.stdout)
+	return encode(e.stdout, v)
+}
+
+// encode writes v as one line of JSON.
+func encode(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
-}
-
-// config reads the configuration that the command line names, and lets the command line have the last word.
-func (e *env) config() (*config.Config, string, error) {
-	path := e.flags.Config
-	if path == "" {
-		if _, err := os.Stat(defaultConfig); err == nil {
-			path = defaultConfig
-		}
-	}
-	c := config.Default()
-	if path != "" {
-		var err error
-		if c, err = config.Load(path); err != nil {
-			return nil, path, err
-		}
-	}
-	e.adjust(c)
-	return c, path, nil
-}
-
-// adjust puts the flags over the configuration.
-func (e *env) adjust(c *config.Config) {
-	fallBack(c)
-	if e.flags.State != "" {
-		c.State = e.flags.State
-	}
-	if e.flags.Socket != "" {
-		c.Socket = e.flags.Socket
-	}
-}
-
-// client makes a client for the guard that the command line or the configuration means. A configuration with mistakes
-// must not keep anybody from asking.
-func (e *env) client() *api.Client {
-	c, _, err := e.config()
-	if err != nil {
-		c = config.Default()
-		e.adjust(c)
-	}
-	return api.NewClient(c.Socket)
 }
 
 // whoami names the person at the keyboard, for the record of who did what.

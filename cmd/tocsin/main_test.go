@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"tocsin/internal/api"
 )
 
 func TestMain(m *testing.M) {
@@ -30,10 +34,23 @@ func TestScripts(t *testing.T) {
 			e.Defer(func() { os.RemoveAll(dir) })
 			e.Setenv("S", dir)
 			e.Setenv("TZ", "UTC")
-			conf := fmt.Sprintf(guardConfig, dir, dir, e.WorkDir)
-			return os.WriteFile(filepath.Join(e.WorkDir, "guard.toml"), []byte(conf), 0o600)
+			for name, conf := range map[string]string{
+				"guard.toml":  fmt.Sprintf(guardConfig, dir, dir, e.WorkDir),
+				"broken.toml": fmt.Sprintf(brokenConfig, dir, dir),
+			} {
+				if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(conf), 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": waitUntil, "append": appendTo},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": waitUntil, "append": appendTo, "answers": answers},
+		Condition: func(name string) (bool, error) {
+			if name != "netns" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return exec.Command("unshare", "--net", "true").Run() == nil, nil
+		},
 	})
 }
 
@@ -47,6 +64,13 @@ name = "sshd"
 filter = "sshd"
 sources = ["file:%s/auth.log"]
 ports = [22, 2200]
+`
+
+// brokenConfig is one that somebody has just spoilt, while a guard runs with what it said before.
+const brokenConfig = `bantme = "1h"
+state = "%s/broken"
+socket = %s/broken/guard.sock
+[[jail]
 `
 
 // waitUntil runs a program again and again until its output matches: until REGEXP PROGRAM [ARGUMENT...].
@@ -81,6 +105,25 @@ func appendTo(ts *testscript.TestScript, neg bool, args []string) {
 		_, err := fmt.Fprintf(f, "%s web1 sshd[%d]: Failed password for %s from %s port %d ssh2\n", time.Now().UTC().Format(time.RFC3339), 1000+i, user, args[1], 4000+i)
 		ts.Check(err)
 	}
+}
+
+// answers is a guard on a socket that refuses everything, or never answers: answers SOCKET EXIT TEXT, answers SOCKET never.
+func answers(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 && len(args) != 3 {
+		ts.Fatalf("usage: answers socket exit text")
+	}
+	l, err := net.Listen("unix", args[0])
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	if args[1] == "never" {
+		return // the kernel accepts, and nobody reads
+	}
+	exit, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusConflict)
+		_ = encode(w, api.Errorf(exit, "", args[2]))
+	}))
 }
 
 // exits runs a program and asserts its exit code: exits CODE PROGRAM [ARGUMENT...]. Its output is kept for stdout and

@@ -66,8 +66,12 @@ func (r *replayCmd) Run(e *env) error {
 	debug.SetGCPercent(400)
 	debug.SetMemoryLimit(64 << 20)
 	start := time.Now()
+	var from time.Time // zero: from the beginning
+	if since > 0 {
+		from = start.Add(-since)
+	}
 	got, err := daemon.Replay(e.ctx, daemon.ReplayOptions{
-		Config: c, Jail: r.Jail, Logs: r.Logs, Stdin: e.stdin, Since: start.Add(-since), Until: presentOf(r.Logs, start),
+		Config: c, Jail: r.Jail, Logs: r.Logs, Stdin: e.stdin, Since: from, Until: presentOf(r.Logs, start),
 	})
 	if err != nil {
 		return err
@@ -131,7 +135,7 @@ func printReplay(w io.Writer, r *replayed, all bool) {
 	if r.First != nil {
 		fmt.Fprintf(w, "failures from %s to %s\n", r.First.Local().Format(time.DateTime), r.Last.Local().Format(time.DateTime))
 	}
-	fmt.Fprintf(w, "\n%s\n", count(int(r.Failures), "failure"))
+	fmt.Fprintf(w, "\n%s\n", api.Count(int(r.Failures), "failure", "failures"))
 	for _, p := range r.Patterns {
 		fmt.Fprintf(w, "%9d  %s  %s\n", p.Failures, p.Jail, p.Pattern)
 	}
@@ -141,7 +145,7 @@ func printReplay(w io.Writer, r *replayed, all bool) {
 			succeeded++
 		}
 	}
-	fmt.Fprintf(w, "\nTocsin would have banned %s. %s\n", addresses(len(r.Bans)), successText(succeeded))
+	fmt.Fprintf(w, "\nTocsin would have banned %s. %s\n", api.Count(len(r.Bans), "address", "addresses"), successText(succeeded))
 	shown := r.Bans
 	if !all && len(shown) > 20 {
 		shown = shown[:20]
@@ -167,5 +171,5 @@ func successText(n int) string {
 	if n == 0 {
 		return "None of them ever logged in successfully."
 	}
-	return fmt.Sprintf("%s of them logged in successfully at some time: look at these first.", addresses(n))
+	return fmt.Sprintf("%s of them logged in successfully at some time: look at these first.", api.Count(n, "address", "addresses"))
 }

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"tocsin/internal/daemon"
@@ -24,14 +27,42 @@ func (r *runCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	// A second ^C ends the program at once: stop gives the signals back what they do by themselves.
+	ctx, stop := signal.NotifyContext(e.ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
-	return daemon.Run(e.ctx, daemon.Options{
+	say := e.stdout
+	if e.flags.JSON {
+		say = sayJSON{e.stdout}
+	}
+	return daemon.Run(ctx, daemon.Options{
 		Config: c, Path: path, Load: e.config,
 		Observe: r.Observe, Clean: r.Clean, Version: version(),
-		Say: e.stdout, Log: e.logger(r.Debug),
+		Say: say, Log: e.logger(r.Debug),
 	}, reload)
+}
+
+// sayJSON makes an object of each line that the guard says at its start: its first word, and the rest.
+type sayJSON struct{ w io.Writer }
+
+func (s sayJSON) Write(p []byte) (int, error) {
+	for line := range strings.Lines(string(p)) {
+		word, text, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if err := encode(s.w, said{"tocsin.run/1", word, strings.TrimSpace(text)}); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+// said is what `tocsin run --json` prints for each line.
+type said struct {
+	Schema string `json:"schema"`
+	What   string `json:"what"` // found, watching, banning, observing, off, exit
+	Text   string `json:"text"`
 }
 
 // logger logs to standard error, without the time where systemd adds its own (systemd.exec(5), JOURNAL_STREAM).
@@ -47,6 +78,9 @@ func (e *env) logger(debug bool) *slog.Logger {
 			}
 			return a
 		}
+	}
+	if e.flags.JSON {
+		return slog.New(slog.NewJSONHandler(e.stderr, &o))
 	}
 	return slog.New(slog.NewTextHandler(e.stderr, &o))
 }

@@ -29,6 +29,7 @@ func (*testCmd) Help() string {
 
 // testedLine is what `tocsin test --json` prints for each line.
 type testedLine struct {
+	Schema  string            `json:"schema"`
 	N       int               `json:"n"`
 	Match   bool              `json:"match"`
 	Counted bool              `json:"counted"` // false for the helper lines of a session
@@ -79,9 +80,8 @@ func (t *testCmd) Run(e *env) error {
 	if failed != nil || e.flags.JSON {
 		return failed
 	}
-	fmt.Fprintf(out, "\n%d lines: %d failures, %d logins, %d helper lines, %d ignored, %d with an id that is no address, %d of no interest\n",
-		n,
-		counts[filter.Failed], counts[filter.LoggedIn], counts[filter.Helper], counts[filter.Ignored], counts[filter.BadID], counts[filter.Nothing])
+	fmt.Fprintf(out, "\n%s: %s, %s, %s, %d ignored, %d with an id that is no address, %d of no interest\n", api.Count(n, "line", "lines"),
+		api.Count(counts[filter.Failed], "failure", "failures"), api.Count(counts[filter.LoggedIn], "login", "logins"), api.Count(counts[filter.Helper], "helper line", "helper lines"), counts[filter.Ignored], counts[filter.BadID], counts[filter.Nothing])
 	return nil
 }
 
@@ -109,7 +109,7 @@ func (t *testCmd) filter() (*filter.Filter, error) {
 }
 
 func tested(n int, r filter.Result) testedLine {
-	l := testedLine{N: n, Kind: r.Kind.String(), Groups: map[string]string{}}
+	l := testedLine{Schema: "tocsin.test/1", N: n, Kind: r.Kind.String(), Groups: map[string]string{}}
 	l.Match = r.Kind != filter.Nothing && r.Kind != filter.Ignored
 	l.Counted = r.Kind == filter.Failed || r.Kind == filter.BadID
 	if r.Rule >= 0 && l.Match {
