@@ -42,6 +42,7 @@ type Journal struct {
 	counters
 	o       JournalOptions
 	backoff time.Duration // the first wait before journalctl is started again
+	silence time.Duration // so long journalctl says nothing once it has no more of the past to tell
 }
 
 // NewJournal checks the options. It starts nothing.
@@ -53,7 +54,7 @@ func NewJournal(o JournalOptions) (*Journal, error) {
 		return nil, &SpecError{o.Name, "required: " + msg, hint}
 	}
 	o.Log = logger(o.Log)
-	return &Journal{o: o, backoff: minBackoff}, nil
+	return &Journal{o: o, backoff: minBackoff, silence: time.Second}, nil
 }
 
 const (
@@ -94,7 +95,7 @@ func (j *Journal) Run(ctx context.Context, s Sink) error {
 
 // Replay hands over every entry from Since on that the journal holds, as news, and returns.
 func (j *Journal) Replay(ctx context.Context, record func(*tocsin.Record)) error {
-	r := &journalRun{Journal: j, sink: Sink{Record: record}, from: j.o.Since}
+	r := &journalRun{Journal: j, sink: Sink{Record: record}, from: j.o.Since, live: true}
 	r.rec.Source = j.o.Name
 	if err := r.child(ctx, false); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("source %s: %w", j.o.Name, err)
@@ -114,6 +115,9 @@ type journalRun struct {
 	last     cursor // the last entry that was read, or known
 	noCursor bool   // journalctl refused it: only its time helps
 
+	began time.Time
+	live  bool // caught up
+
 	unsaid   bool // something was read since the last mark
 	nextMark time.Time
 	rec      tocsin.Record
@@ -121,7 +125,8 @@ type journalRun struct {
 }
 
 func newJournalRun(j *Journal, s Sink) *journalRun {
-	r := &journalRun{Journal: j, sink: s, from: j.o.Since}
+	now := time.Now()
+	r := &journalRun{Journal: j, sink: s, from: j.o.Since, began: now}
 	r.rec.Source = j.o.Name
 	var newest time.Time
 	for _, m := range j.o.Marks {
@@ -129,7 +134,7 @@ func newJournalRun(j *Journal, s Sink) *journalRun {
 			r.mark, newest = c, m.At
 		}
 	}
-	switch now := time.Now(); {
+	switch {
 	case r.mark.isZero() && r.from.IsZero():
 		r.from = now
 	case r.mark.isZero():
@@ -252,19 +257,36 @@ func (r *journalRun) entries(out pipe) (n int, err error) {
 	}
 }
 
-// await waits for the next entry, and says the mark that is due meanwhile.
+// await waits for the next entry, and meanwhile says the mark that is due and that the past has ended.
 func (r *journalRun) await(out pipe, b *bufio.Reader) error {
+	silent := time.Now().Add(r.silence)
 	for {
-		deadline := time.Time{}
+		deadline := time.Time{} // none
 		if r.unsaid {
 			deadline = r.nextMark
+		}
+		if !r.live && (deadline.IsZero() || silent.Before(deadline)) {
+			deadline = silent
 		}
 		out.SetReadDeadline(deadline)
 		_, err := b.Peek(1)
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		r.sayMark(time.Now())
+		now := time.Now()
+		if !now.Before(silent) {
+			r.caughtUp()
+		}
+		if r.unsaid && !now.Before(r.nextMark) {
+			r.sayMark(now)
+		}
+	}
+}
+
+func (r *journalRun) caughtUp() {
+	if !r.live {
+		r.live = true
+		r.sink.caughtUp()
 	}
 }
 
@@ -284,6 +306,9 @@ func (r *journalRun) entry(x *exportReader, n int) {
 		return // handed over before journalctl had to be started again
 	}
 	r.last, r.noCursor, r.unsaid = at, false, true
+	if at.time().After(r.began) {
+		r.caughtUp()
+	}
 	for _, term := range r.o.Require {
 		if name, value, _ := strings.Cut(term, "="); !x.has(name, value) {
 			r.refused.Add(1)

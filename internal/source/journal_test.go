@@ -266,6 +266,51 @@ func TestJournalMarksWhileItWaits(t *testing.T) {
 	}, func() any { return g.lastMarks() })
 }
 
+// What was there at the start ends where an entry is younger, or where journalctl falls silent. It is told once.
+func TestJournalCaughtUp(t *testing.T) {
+	e := func(n ...int) (s string) {
+		for _, n := range n {
+			s += entryText(n, fmt.Sprintf("MESSAGE=%d", n))
+		}
+		return s
+	}
+	future := int(time.Since(at(0)).Seconds()) + 1000
+	tests := []struct {
+		name    string
+		silence time.Duration
+		scripts []string
+		want    string // "|" where the past ends
+	}{
+		{"a younger entry", time.Hour, []string{printing(e(1, 2, future, future+1)) + forever}, fmt.Sprint("1 2 | ", future, " ", future+1)},
+		{"an old entry", time.Hour, []string{printing(e(1, 2)) + forever}, "1 2"},
+		{"silence", 2 * time.Second, []string{printing(e(1, 2)) + forever}, "1 2 |"},
+		{"silence from the beginning", time.Millisecond, []string{forever}, "|"},
+		{"silence, then a younger entry", 10 * time.Millisecond, []string{"sleep 1\n" + printing(e(future)) + forever}, fmt.Sprint("| ", future)},
+		{"journalctl starts again", time.Hour, []string{printing(e(1)), printing(e(1, 2, future)), printing(e(future, future+1)) + forever},
+			fmt.Sprint("1 2 | ", future, " ", future+1)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			j, _ := fakeJournal(t, JournalOptions{Since: time.Unix(1, 0)}, tt.scripts...)
+			j.silence = tt.silence
+			var g got
+			s := g.sink()
+			s.CaughtUp = func() {
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				g.texts = append(g.texts, "|")
+			}
+			stop := startSink(t, j, s)
+			g.want(t, tt.want)
+			stop()
+			if got := g.lines(); got != tt.want {
+				t.Errorf("in the end %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestJournalMissing(t *testing.T) {
 	j, err := NewJournal(JournalOptions{Name: "journal:", Command: "/nonexistent/journalctl"})
 	must(t, err)

@@ -47,9 +47,10 @@ type Sink struct {
 	// Every record before the mark has been handed over. It may be nil.
 	Mark func(Mark)
 
-	// CaughtUp is called once, when everything that was there at the start has been handed over: what comes from then on
-	// is written at this moment, whatever date it claims. A journal, whose dates cannot be forged, does not call it. It may
-	// be nil.
+	// CaughtUp is called once in a Run, when everything that was there at the start has been handed over: what comes from
+	// then on is written at this moment, whatever date it claims. A journal, which does not tell where its past ends, calls
+	// it before the first entry that is younger than the start, or after a second of silence; that is right for telling an
+	// operator, and its dates cannot be forged. It may be nil.
 	CaughtUp func()
 }
 
