@@ -106,7 +106,7 @@ func TestDatesLikeFail2ban(t *testing.T) {
 
 // forget makes a filter new, but for its automata.
 func forget(f *Filter) {
-	f.sessions, f.last, f.dates.learnt = newSessions(len(f.names)), time.Time{}, formatNone
+	f.sessions, f.last, f.dates.learnt = newSessions(len(f.names), f.told), time.Time{}, formatNone
 	if f.ring != nil {
 		f.ring.lines, f.ring.size = nil, 0
 	}

@@ -95,6 +95,7 @@ type Filter struct {
 	name        string
 	texts       []string // the failregex as they were written
 	names       []string // of the groups, by slot
+	told        []slot   // those whose text matters, and that some rule has
 	port        slot     // of a group that is simply named port, for logins; -1: none
 	dates       *Dates
 	now         func() time.Time
@@ -138,7 +139,12 @@ func New(def fail2ban.Filter, o Options) (*Filter, error) {
 	}
 	f.names, f.port = c.names, slices.Index(c.names, "port")
 	f.spans, f.values = make([]span, len(c.names)), make(parts, len(c.names))
-	f.sessions = newSessions(len(c.names))
+	for i := range f.names {
+		if tells(i) && c.used[i] {
+			f.told = append(f.told, i)
+		}
+	}
+	f.sessions = newSessions(len(c.names), f.told)
 	return f, nil
 }
 
@@ -300,11 +306,12 @@ func (f *Filter) group(rule, offset int) {
 
 // read sets f.values: parts of text, which f.spans are places in.
 func (f *Filter) read(text []byte) {
-	for i, s := range f.spans {
-		f.values[i] = nil
-		if tells(i) && !s.empty() {
-			f.values[i] = text[s.from:s.to]
+	for _, i := range f.told {
+		s := f.spans[i]
+		if s.empty() {
+			s = span{}
 		}
+		f.values[i] = text[s.from:s.to]
 	}
 }
 
@@ -347,7 +354,7 @@ func (f *Filter) inSession(rule int, key []byte, now seen, earlier []tocsin.Line
 		s = f.sessions.add(key, now.at)
 	case s.other(f.values):
 		f.stats.Nameless += uint64(len(s.pending))
-		s.reset()
+		s.reset(f.told)
 	}
 	res := f.follow(s, rule, now, earlier)
 	if forget {
@@ -364,7 +371,7 @@ func (f *Filter) inSession(rule int, key []byte, now seen, earlier []tocsin.Line
 func (f *Filter) follow(s *session, rule int, now seen, earlier []tocsin.Line) Result {
 	gained, once, forget := f.has(slotGained), f.has(slotOnce), f.has(slotForget)
 	noFail := gained || f.has(slotNoFail)
-	s.learn(f.values)
+	s.learn(f.values, f.told)
 	if f.has(slotEnded) {
 		return f.logged(rule, s.identity(), s.values, now, false)
 	}

@@ -59,8 +59,8 @@ type altGroup struct{ from, into slot }
 // parts is what a line tells, or a session with all its lines: the texts of the groups, by slot; empty where there is none.
 type parts [][]byte
 
-// span is a part of the line without its date; from is -1 where the group took no part.
-type span struct{ from, to int }
+// span is a part of the line without its date, which is short; from is -1 where the group took no part.
+type span struct{ from, to int32 }
 
 var unset = span{-1, -1}
 
@@ -74,14 +74,15 @@ type rules struct {
 
 // compiler turns the lines of a filter into rules and collects every mistake.
 type compiler struct {
-	names     []string // by slot
-	hostNames bool     // <HOST> takes names
+	names     []string      // by slot
+	used      map[slot]bool // slots that some expression fills
+	hostNames bool          // <HOST> takes names
 	options   regex.Options
 	errs      []error
 }
 
 func newCompiler(def fail2ban.Filter) *compiler {
-	return &compiler{names: slices.Clone(wellKnown[:]), hostNames: def.Usedns != "no"}
+	return &compiler{names: slices.Clone(wellKnown[:]), used: map[slot]bool{}, hostNames: def.Usedns != "no"}
 }
 
 func (c *compiler) fail(re fail2ban.Regex, kind, msg, hint string) {
@@ -157,6 +158,7 @@ func (c *compiler) layout(names []string) groups {
 	for group, name := range names {
 		if name != "" {
 			g.slots = append(g.slots, groupSlot{group, c.slot(name)})
+			c.used[c.slot(name)] = true
 		}
 	}
 	alts := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !strings.HasPrefix(name, "alt_") })
@@ -164,6 +166,7 @@ func (c *compiler) layout(names []string) groups {
 	for _, name := range alts {
 		into := strings.TrimRight(strings.TrimPrefix(name, "alt_"), "_0123456789")
 		g.alts = append(g.alts, altGroup{c.slot(name), c.slot(into)})
+		c.used[c.slot(into)] = true
 	}
 	return g
 }
@@ -193,7 +196,7 @@ func (r *rules) overlay(rule, offset int, spans []span) {
 			spans[s.slot] = unset
 			continue
 		}
-		spans[s.slot] = span{offset + from, offset + to}
+		spans[s.slot] = span{int32(offset + from), int32(offset + to)}
 	}
 	for _, a := range g.alts {
 		if spans[a.into].empty() && !spans[a.from].empty() {

@@ -48,13 +48,14 @@ type sessions struct {
 	ring    session  // ring.newer is the oldest, ring.older the newest
 	free    *session // linked by newer
 	slots   int
+	told    []slot // those of which sessions keep the text
 	bytes   int
 	dropped uint64 // pushed out before their time
 	lost    uint64 // failures that were waiting for an address when their session went
 }
 
-func newSessions(slots int) *sessions {
-	s := &sessions{seed: maphash.MakeSeed(), slots: slots}
+func newSessions(slots int, told []slot) *sessions {
+	s := &sessions{seed: maphash.MakeSeed(), slots: slots, told: told}
 	s.ring.older, s.ring.newer = &s.ring, &s.ring
 	return s
 }
@@ -166,7 +167,7 @@ func (ss *sessions) remove(s *session) {
 func (ss *sessions) release(s *session) {
 	ss.bytes -= s.bytes
 	s.bytes = 0
-	s.reset()
+	s.reset(ss.told)
 	if s.held > maxSpare {
 		clear(s.values)
 		s.key, s.held = nil, 0
@@ -175,8 +176,8 @@ func (ss *sessions) release(s *session) {
 }
 
 // reset forgets the lines of a session but not its place.
-func (s *session) reset() {
-	for i := range s.values {
+func (s *session) reset(told []slot) {
+	for _, i := range told {
 		s.values[i] = s.values[i][:0]
 	}
 	s.drop()
@@ -193,12 +194,12 @@ func (ss *sessions) append(s *session) {
 }
 
 // learn adds the groups of one more line. A second user name makes a later success suspect.
-func (s *session) learn(values parts) {
+func (s *session) learn(values parts, told []slot) {
 	if user := s.values[slotUser]; len(user) > 0 && len(values[slotUser]) > 0 && !bytes.Equal(user, values[slotUser]) {
 		s.several = true
 	}
-	for i, v := range values {
-		own := &s.values[i]
+	for _, i := range told {
+		v, own := values[i], &s.values[i]
 		if len(v) == 0 || bytes.Equal(v, *own) {
 			continue // most lines of a session tell the same again
 		}

@@ -65,6 +65,9 @@ func (j *Jail) late(k key, at int64) bool {
 
 func (j *Jail) running(k key, at int64) (block, ban, bool) {
 	for _, bits := range j.bans.lengths {
+		if bits < 96 && k.isIPv4() {
+			continue // a prefix of IPv6
+		}
 		on := block{k.mask(int(bits)), bits}
 		if b, ok := j.bans.m[on]; ok && b.at-j.findTime <= at && at < b.until {
 			return on, b, true
