@@ -126,7 +126,7 @@ type follower struct {
 	caught    bool // they have been read to their ends
 	nextSweep time.Time
 	nextMark  time.Time
-	done      []content         // files that were read to their end, and copies: not to be read again
+	done      []*tail           // what was read of files that were truncated or closed, at most MaxFiles
 	complaint map[string]string // by path, the last error that was logged
 }
 
@@ -179,7 +179,12 @@ func (r *follower) read(now time.Time) (more bool) {
 			continue
 		}
 		t.ready = false
+		if ok, again := r.admit(t, now); !ok {
+			more = more || again
+			continue
+		}
 		again, err := t.read(r.buf, now, r.sink.Record)
+		t.failed = err != nil && !errors.Is(err, errTruncated)
 		r.add(&t.lines)
 		switch {
 		case errors.Is(err, errTruncated):

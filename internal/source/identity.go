@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,6 +69,8 @@ type glance struct {
 	first   uint64
 	known   bool // first is: the first line is finished
 }
+
+func (g glance) modified() time.Time { return time.Unix(g.modTime.Unix()) }
 
 func glanceAt(fd int) (g glance, err error) {
 	var st unix.Stat_t

@@ -26,6 +26,7 @@ func (r *follower) place(t *tail, g glance) error {
 	switch {
 	case marked:
 		t.rec.Pos.File, news = m.Pos.File, m.Pos.Offset
+		t.admitted = m.Path == t.path || m.Pos.File == identity(g.ino, g.first)
 	case r.begun || r.o.FromStart:
 	case len(r.o.Marks) == 0:
 		news, err = lastLine(t.fd, g.size)
@@ -46,22 +47,21 @@ func (r *follower) place(t *tail, g glance) error {
 }
 
 // identify takes a file's identity from a look at it.
-func (t *tail) identify(g glance) {
-	if g.known {
-		t.first, t.rec.Pos.File = g.first, identity(g.ino, g.first)
-	}
-}
+func (t *tail) identify(g glance) { t.first, t.rec.Pos.File = g.first, identity(g.ino, g.first) }
 
-// markOf finds the mark that belongs to an open file: its own under any name, or that of a file whose content was copied
-// to this name by copytruncate, or written to it again by an editor.
-func (r *follower) markOf(fd int, path string, g glance) (Mark, bool) {
+// markOf finds the mark that belongs to an open file: its own under any name, or else that of a file whose content was
+// copied to this name by copytruncate, or written to it again by an editor.
+func (r *follower) markOf(fd int, path string, g glance) (mark Mark, ok bool) {
 	for _, m := range r.o.Marks {
-		same := m.Path == path || isRotation(m.Path, path) || m.Pos.File == identity(g.ino, g.first)
-		if same && matches(fd, g, m) {
-			return m, true
+		own := m.Path == path || m.Pos.File == identity(g.ino, g.first)
+		if (own || !ok && mayCopy(m.Path, path)) && matches(fd, g, m) {
+			mark, ok = m, true
+			if own {
+				break
+			}
 		}
 	}
-	return Mark{}, false
+	return mark, ok
 }
 
 // matches says whether the file holds, before the mark, what the marked file held.
@@ -72,14 +72,6 @@ func matches(fd int, g glance, m Mark) bool {
 	var buf [maxAnchor]byte
 	anchor, err := anchorAt(fd, m.Pos.Offset, &buf)
 	return err == nil && fingerprint(g.first, anchor) == m.Fingerprint
-}
-
-// continues says whether the copy c holds what was read of t, as far as c goes, and puts it where t stands.
-func (c *tail) continues(t *tail) bool {
-	if err := c.seek(t.off); err != nil {
-		return false
-	}
-	return bytes.Equal(c.anchor, t.anchor)
 }
 
 // lastRan is when the newest mark was made. Syslog's dates have whole seconds, so the second is given in full.
@@ -136,8 +128,7 @@ func (r *follower) openMarked(path string, m Mark, now time.Time) bool {
 		return false
 	}
 	t.rec.Pos.File, t.was = m.Pos.File, m.Path
-	written := time.Unix(g.modTime.Unix())
-	news := g.size > m.Pos.Offset || !r.o.Since.IsZero() && !written.Before(r.o.Since)
+	news := g.size > m.Pos.Offset || !r.o.Since.IsZero() && !g.modified().Before(r.o.Since)
 	if !news || r.place(t, g) != nil {
 		unix.Close(t.fd)
 		return true

@@ -20,19 +20,10 @@ const (
 	// maxGone bounds how many rotated files are kept open.
 	maxGone = 64
 
-	// maxDone bounds what is remembered of files that must not be read again.
-	maxDone = 256
-
 	// mtimeSlack is by how much a file's time may lie before the wall clock that wrote it: the kernel stamps files with
 	// the clock of its last tick.
 	mtimeSlack = 100 * time.Millisecond
 )
-
-// content is a file together with what it begins with: an inode alone may be given to another file.
-type content struct {
-	inode
-	first uint64
-}
 
 // named is a name of the pattern and the file it leads to.
 type named struct {
@@ -55,6 +46,8 @@ func (r *follower) sweep(now time.Time) {
 			r.retire(t, now)
 		}
 	}
+	// The log before its copies, whose names are longer: it is the one that is written to.
+	slices.SortStableFunc(found, func(a, b named) int { return len(a.path) - len(b.path) })
 	for _, n := range found {
 		if !r.holds(n.inode) {
 			r.open(n.path, now)
@@ -65,6 +58,9 @@ func (r *follower) sweep(now time.Time) {
 		r.begun = true
 	}
 	r.closeQuiet(now)
+	for _, t := range r.tails {
+		t.ready = t.ready || !t.admitted
+	}
 	r.watchTails()
 	r.polling.Store(r.blind)
 	r.files.Store(uint64(len(r.tails)))
@@ -154,14 +150,10 @@ func (r *follower) retire(t *tail, now time.Time) {
 	r.nextMark = now
 }
 
-// open begins to read the file at path, unless it is a copy of one that is being read.
+// open begins to read the file at path.
 func (r *follower) open(path string, now time.Time) {
 	t, g, ok := r.openTail(path, now)
 	if !ok {
-		return
-	}
-	if r.begun && r.isCopy(path, g) {
-		unix.Close(t.fd)
 		return
 	}
 	if err := r.place(t, g); err != nil {
@@ -175,7 +167,7 @@ func (r *follower) open(path string, now time.Time) {
 	for _, old := range r.tails {
 		if !old.gone.IsZero() && !old.replaced && old.was == path {
 			old.replaced = true
-			r.openMissed(t, old.named, g.first)
+			r.openBeside(t, old.named, old.first)
 		}
 	}
 }
@@ -194,7 +186,9 @@ func (r *follower) openTail(path string, now time.Time) (t *tail, g glance, ok b
 	case !r.holds(g.inode):
 		t = &tail{inode: g.inode, fd: fd, path: path, was: path, wd: -1, named: now, intact: now, ready: true}
 		t.rec.Source = r.o.Name
-		t.identify(g)
+		if g.known {
+			t.identify(g)
+		}
 		return t, g, true
 	}
 	if fd >= 0 {
@@ -207,96 +201,8 @@ func (r *follower) holds(i inode) bool {
 	return slices.ContainsFunc(r.tails, func(t *tail) bool { return t.inode == i })
 }
 
-// isCopy says whether the file under a rotated name is not to be read: it holds what another one holds (copytruncate
-// makes such copies, and a pattern such as auth.log* matches them), or was read to its end. While its first line is not
-// there it cannot be told, and it is not read yet.
-func (r *follower) isCopy(path string, g glance) bool {
-	return slices.ContainsFunc(r.tails, func(t *tail) bool {
-		return t.gone.IsZero() && isRotation(t.path, path) &&
-			(!g.known || g.first == t.first || slices.Contains(r.done, content{g.inode, g.first}))
-	})
-}
-
 func isRotation(of, path string) bool {
 	return filepath.Dir(of) == filepath.Dir(path) && isRotated(filepath.Base(of), filepath.Base(path))
-}
-
-// truncated deals with a file whose content is not what was read of it.
-func (r *follower) truncated(t *tail, now time.Time) {
-	r.truncations.Add(1)
-	g, err := glanceAt(t.fd)
-	if err != nil {
-		r.complain(t.path, err)
-	}
-	r.sayMark(t, now)
-	if t.rec.Pos.File != 0 {
-		r.openCopy(t, now)
-	}
-	since, first := t.intact, t.first
-	t.restart()
-	t.ready, t.intact, r.nextMark = true, now, now
-	r.openMissed(t, since, first, g.first)
-}
-
-// openCopy looks for the copy that logrotate made before it truncated t, and reads on there what was not read in time.
-// What was written between the end of the copy and the truncation, and not read by then, is lost: nobody has it.
-func (r *follower) openCopy(t *tail, now time.Time) {
-	for _, path := range rotatedNames(t.path) {
-		c, g, ok := r.openTail(path, now)
-		if !ok {
-			continue
-		}
-		if !g.known || g.first != t.first {
-			unix.Close(c.fd)
-			continue
-		}
-		if g.size > t.off && c.continues(t) {
-			c.rec.Pos.File, c.seenBelow, c.skipping = t.rec.Pos.File, t.seenBelow, t.skipping
-			r.insertGone(c, t, now)
-			return
-		}
-		r.remember(content{g.inode, g.first}) // all of it was read from the file itself
-		unix.Close(c.fd)
-		return
-	}
-}
-
-// openMissed looks for files that stood in t's place, after since, between two looks at it: when logs are rotated twice
-// while the reader could not run. They are read from their first byte, before t. Files that begin with one of the given
-// first lines are copies of what is being read.
-func (r *follower) openMissed(t *tail, since time.Time, firsts ...uint64) {
-	type missed struct {
-		*tail
-		at time.Time
-	}
-	var all []missed
-	for _, path := range rotatedNames(t.was) {
-		info, err := os.Stat(path)
-		if err != nil || !info.Mode().IsRegular() || info.ModTime().Before(since.Add(-mtimeSlack)) {
-			continue
-		}
-		m, g, ok := r.openTail(path, t.named)
-		if !ok {
-			continue
-		}
-		if !g.known || slices.Contains(firsts, g.first) || r.isCopy(path, g) {
-			unix.Close(m.fd)
-			continue
-		}
-		all = append(all, missed{m, info.ModTime()})
-	}
-	slices.SortFunc(all, func(a, b missed) int { return a.at.Compare(b.at) })
-	for _, m := range all {
-		r.insertGone(m.tail, t, t.named)
-	}
-}
-
-// insertGone lets a rotated file be read before t.
-func (r *follower) insertGone(c, t *tail, now time.Time) {
-	c.gone, c.replaced = now, true
-	r.openings.Add(1)
-	r.tails = slices.Insert(r.tails, slices.Index(r.tails, t), c)
-	r.lookAgain = true // it wants a watch
 }
 
 // rotatedNames lists the names beside path that a rotation of it makes.
@@ -334,21 +240,14 @@ func (r *follower) drop(t *tail, now time.Time) {
 	if t.unsaid {
 		r.sayMark(t, now)
 	}
-	if t.end > t.off {
+	if t.end > t.off && (t.admitted || t.rec.Pos.File == 0) {
 		r.unfinished.Add(1)
 	}
-	r.remember(content{t.inode, t.first})
+	r.remember(t)
 	if t.wd >= 0 {
 		delete(r.watches, t.wd)
 		r.in.unwatch(t.wd)
 	}
 	unix.Close(t.fd)
 	r.tails = slices.DeleteFunc(slices.Clone(r.tails), func(o *tail) bool { return o == t })
-}
-
-func (r *follower) remember(c content) {
-	if len(r.done) >= maxDone {
-		r.done = slices.Delete(r.done, 0, 1)
-	}
-	r.done = append(r.done, c)
 }

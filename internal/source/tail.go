@@ -20,7 +20,7 @@ type tail struct {
 	path   string // the name that leads to it
 	was    string // the name of the pattern that led to it last
 	wd     int    // its inotify watch, -1 without one
-	first  uint64 // hash of its first line, once rec.Pos.File is known
+	first  uint64 // hash of its first line, once it is finished
 	anchor []byte // the bytes before lines.off, at most maxAnchor
 	store  [maxAnchor]byte
 
@@ -31,8 +31,11 @@ type tail struct {
 	grew     time.Time // when it last had something new
 	end      int64     // where it ended then
 
-	ready  bool // it may have something new
-	unsaid bool // read since its last mark
+	admitted bool // it has an identity, and is no copy: its lines may be handed over
+	anew     bool // truncated while it was open: what it holds now is no copy of what it held
+	failed   bool // the last read did
+	ready    bool // it may have something new
+	unsaid   bool // read since its last mark
 }
 
 // errTruncated says that the bytes before the read position are not those that were read: the file was truncated, in
@@ -59,8 +62,11 @@ func (t *tail) read(buf []byte, now time.Time, record func(*tocsin.Record)) (mor
 		t.end, t.grew = end, now
 	}
 	data := buf[known:n]
-	if len(data) == 0 || !t.identified(data) {
+	if len(data) == 0 {
 		return false, nil
+	}
+	if t.off == 0 && !t.beginsWith(data) {
+		return false, errTruncated // after a look at it, and before its first line was read
 	}
 	used := t.feed(data, record)
 	if used > 0 {
@@ -70,16 +76,10 @@ func (t *tail) read(buf []byte, now time.Time, record func(*tocsin.Record)) (mor
 	return n == len(buf), nil
 }
 
-// identified sees to it that the file has its identity before its first line is handed over. Data is what is unread.
-func (t *tail) identified(data []byte) bool {
-	if t.rec.Pos.File != 0 {
-		return true
-	}
-	first, ok := firstLine(data) // without an identity nothing was consumed, so this is the beginning of the file
-	if ok {
-		t.first, t.rec.Pos.File = first, identity(t.ino, first)
-	}
-	return ok
+// beginsWith says whether data, which stands at the beginning of the file, begins with the line that identifies it.
+func (t *tail) beginsWith(data []byte) bool {
+	first, ok := firstLine(data)
+	return ok && first == t.first
 }
 
 func (t *tail) setAnchor(before []byte) {
@@ -103,9 +103,29 @@ func (t *tail) seek(off int64) error {
 func (t *tail) restart() {
 	t.off, t.end, t.seenBelow, t.skipping = 0, 0, 0, false
 	t.anchor, t.first, t.rec.Pos.File = nil, 0, 0
+	t.admitted, t.anew = false, true
 }
 
-// mark is how far the file was read; not ok while nothing of it was.
+// follow goes to where the reading of another file ended, of which t holds what was read.
+func (t *tail) follow(other *tail) error {
+	if err := t.seek(other.off); err != nil {
+		return err
+	}
+	t.seenBelow, t.skipping, t.unsaid = other.seenBelow, other.skipping, true
+	if other.fd < 0 {
+		t.rec.Pos.File = other.rec.Pos.File // it is the same content: its lines keep their positions
+	}
+	return nil
+}
+
+// isIntact says whether the bytes before the read position are still those that were read.
+func (t *tail) isIntact() bool {
+	var buf [maxAnchor]byte
+	n, err := pread(t.fd, buf[:len(t.anchor)], t.off-int64(len(t.anchor)))
+	return err == nil && bytes.Equal(buf[:n], t.anchor)
+}
+
+// mark is how far the file was read; not ok while it has no identity.
 func (t *tail) mark(at time.Time) (Mark, bool) {
 	return Mark{
 		Source:      t.rec.Source,
@@ -113,7 +133,7 @@ func (t *tail) mark(at time.Time) (Mark, bool) {
 		Pos:         tocsin.Position{File: t.rec.Pos.File, Offset: t.off},
 		Fingerprint: fingerprint(t.first, t.anchor),
 		At:          at,
-	}, t.rec.Pos.File != 0
+	}, t.admitted
 }
 
 // rename takes the name that a file has which was rotated away. A deleted one keeps its last.
