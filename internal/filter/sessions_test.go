@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -152,5 +153,30 @@ func TestContextOutlivesTheSession(t *testing.T) {
 	want := []tocsin.Line{{Source: "file:test.log", Pos: tocsin.Position{File: 1, Offset: 42}, At: noon().Add(-2 * time.Hour), Text: "Nov 22 10:00:00 d[7]: bad x"}}
 	if fmt.Sprint(ctx) != fmt.Sprint(want) {
 		t.Errorf("context %v, want %v", ctx, want)
+	}
+}
+
+// A filter whose lines nobody reads blames the same people, and keeps nothing of a record whose text is overwritten.
+func TestNoLines(t *testing.T) {
+	whole, bare := mustNew(t, connections(), Options{}), mustNew(t, connections(), Options{NoLines: true})
+	r := rand.New(rand.NewPCG(5, 6))
+	said := []string{"bad x", "bad yy from 192.0.2.1", "help 192.0.2.2", "help 2001:db8::1", "user zzz", "in x", "in yy 192.0.2.1 42", "out",
+		"out 192.0.2.1", "close 192.0.2.2", "reset", "gone 192.0.2.1"}
+	at := noon().Add(-time.Hour)
+	var buf []byte
+	for i := range 5000 {
+		at = at.Add(time.Duration(r.IntN(500)) * time.Millisecond)
+		line := fmt.Sprintf("%s d[%d]: %s", at.Format(time.Stamp), r.IntN(9), said[r.IntN(len(said))])
+		buf = append(buf[:0], line...)
+		want, got := whole.Line(record(line)), bare.Line(&tocsin.Record{Source: "file:test.log", Pos: tocsin.Position{File: 1, Offset: 42}, Text: buf})
+		if f := want.Failure; f != nil {
+			f.Line.Text, f.Context, f.Fields = "", nil, nil
+		}
+		if fmt.Sprintf("%v %d %v %v", got.Kind, got.Rule, got.Failure, got.Login) != fmt.Sprintf("%v %d %v %v", want.Kind, want.Rule, want.Failure, want.Login) {
+			t.Fatalf("line %d, %q, is %v %+v, want %v %+v", i, line, told(got), got.Failure, told(want), want.Failure)
+		}
+	}
+	if whole.Stats() != bare.Stats() || whole.Stats().Failures == 0 {
+		t.Errorf("stats %+v, want %+v", bare.Stats(), whole.Stats())
 	}
 }

@@ -460,3 +460,31 @@ func TestMemory(t *testing.T) {
 	}
 	runtime.KeepAlive(j)
 }
+
+// A bare jail decides as any other, and says no more than whom, when and for how long.
+func TestBare(t *testing.T) {
+	o := options()
+	o.BanFactor, o.SubnetBans, o.SubnetWithin = 2, 2, time.Hour
+	whole := mustNew(t, o)
+	o.Bare = true
+	bare := mustNew(t, o)
+	n := 0
+	for i := range 200 {
+		addr := fmt.Sprintf("192.0.2.%d", i%7)
+		f := failure(addr, "root", t0.Add(time.Duration(i)*time.Minute/2), i)
+		want, got := whole.Failure(nil, f), bare.Failure(nil, f)
+		for k := range want {
+			if want[k].Reason == "" || len(want[k].Evidence) == 0 {
+				t.Errorf("failure %d: %+v lacks its reason", i, want[k])
+			}
+			want[k].Reason, want[k].Evidence, want[k].Trigger = "", nil, tocsin.Line{}
+			n++
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Fatalf("failure %d: %+v, want %+v", i, got, want)
+		}
+	}
+	if n < 3 || bare.Stats().EvidenceBytes != 0 {
+		t.Errorf("%d decisions, %d bytes of lines kept, want some and none", n, bare.Stats().EvidenceBytes)
+	}
+}
