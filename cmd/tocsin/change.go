@@ -116,10 +116,11 @@ func prefixArg(s string) (netip.Prefix, error) {
 		}
 	}
 	p, err := config.ParsePrefix(s)
-	if err != nil {
-		return p, api.Errorf(api.ExitUsage, "write it like 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64", err.Error())
+	var mistake *config.Error
+	if errors.As(err, &mistake) {
+		return p, api.Errorf(api.ExitUsage, mistake.Hint, mistake.Msg)
 	}
-	return p, nil
+	return p, err
 }
 
 // durationArg reads a duration, at most 100 years; 0 is for ever.

@@ -37,7 +37,7 @@ func printStatus(w io.Writer, s *api.Status, now time.Time) {
 	for _, j := range s.Jails {
 		fmt.Fprintf(t, "%s\t%s\t%d in %s: %s\t%d\t%d\t%d\n", j.Name, tocsin.PortsString(j.Ports), j.MaxRetry, j.FindTime, j.BanTime, j.BansNow, j.Failures, j.Logins)
 	}
-	fmt.Fprintln(t, "\nSOURCE\tLINES\tLAST\t")
+	fmt.Fprintln(t, "\nSOURCE\tLINES\tLAST")
 	for _, src := range s.Sources {
 		last := "nothing yet"
 		if src.LastLine != nil {
@@ -46,7 +46,7 @@ func printStatus(w io.Writer, s *api.Status, now time.Time) {
 		if src.Error != "" {
 			last = tocsin.Printable(src.Error)
 		}
-		fmt.Fprintf(t, "%s\t%d\t%s\t\n", tocsin.Printable(src.Name), src.Lines, last)
+		fmt.Fprintf(t, "%s\t%d\t%s\n", tocsin.Printable(src.Name), src.Lines, last)
 	}
 	t.Flush()
 	printFindings(w, s.Warnings)
