@@ -127,11 +127,18 @@ func following(t *testing.T, poll bool) (*stepped, string) {
 	log := filepath.Join(dir, "auth.log")
 	write(t, log, "a1\n")
 	s := &stepped{}
-	s.follower = newFollower(newFile(t, FileOptions{Pattern: filepath.Join(dir, "auth*"), FromStart: true, Poll: poll}), s.got.sink())
+	s.start(t, FileOptions{Pattern: filepath.Join(dir, "auth*"), FromStart: true, Poll: poll})
+	return s, log
+}
+
+// start begins to follow what is there.
+func (s *stepped) start(t *testing.T, o FileOptions) {
+	t.Helper()
+	s.follower = newFollower(newFile(t, o), s.got.sink())
+	var err error
 	s.bell, err = newAlarm(t.Context())
 	must(t, err)
 	s.settle(t)
-	return s, log
 }
 
 func (s *stepped) close() {

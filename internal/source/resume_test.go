@@ -252,3 +252,72 @@ func TestFirstSince(t *testing.T) {
 		}
 	})
 }
+
+// TestBornWhileNobodyLooked: a mark that names no file tells only when the source was watched first. What appears while
+// nobody runs is news to the next run from then on, and nothing that is older.
+func TestBornWhileNobodyLooked(t *testing.T) {
+	first := Mark{At: at(3).Add(700 * time.Millisecond)} // in the middle of a second
+	born := "1_a\n2_b\n3_c\n4_d\n5_e\n"
+	tests := []struct {
+		name    string
+		pattern string
+		before  map[string]string // read by the first run
+		while   map[string]string // written between the runs
+		since   int               // 0: none
+		want    string
+		seen    string
+	}{
+		{"five lines, all after the mark", "auth.log", nil, map[string]string{"auth.log": "4_a\n5_b\n6_c\n7_d\n8_e\n"}, 0, "4_a 5_b 6_c 7_d 8_e", "nnnnn"},
+		{"older lines are not news", "auth.log", nil, map[string]string{"auth.log": born}, 0, "3_c 4_d 5_e", "nnn"},
+		{"older lines are read again", "auth.log", nil, map[string]string{"auth.log": born}, 2, "2_b 3_c 4_d 5_e", "snnn"},
+		{"all are older", "auth.log", nil, map[string]string{"auth.log": "1_a\n2_b\n"}, 1, "1_a 2_b", "ss"},
+		{"a second file of a pattern", "*.log", map[string]string{"a.log": "1_x\n"}, map[string]string{"b.log": "4_a\n5_b\n6_c\n7_d\n8_e\n"}, 0, "4_a 5_b 6_c 7_d 8_e", "nnnnn"},
+		{"a second file of a pattern, and news in the first", "*.log", map[string]string{"a.log": "1_x\n"}, map[string]string{"a.log": "4_y\n", "b.log": born}, 0, "4_y 3_c 4_d 5_e", "nnnn"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			o := FileOptions{Pattern: filepath.Join(dir, tt.pattern), DateOf: secondsOf, FromStart: true}
+			f := &stepped{}
+			f.start(t, o)
+			for name, text := range tt.before {
+				write(t, filepath.Join(dir, name), text)
+			}
+			f.settle(t)
+			f.sayAllMarks(at(3))
+			f.close()
+
+			for name, text := range tt.while {
+				write(t, filepath.Join(dir, name), text)
+			}
+			o.FromStart = false
+			o.Marks = append([]Mark{first}, f.got.lastMarks()...)
+			if tt.since > 0 {
+				o.Since = at(tt.since)
+			}
+			again := &stepped{}
+			again.start(t, o)
+			defer again.close()
+			again.settle(t)
+			if again.got.lines() != tt.want || again.got.seen() != tt.seen {
+				t.Errorf("lines %q (%s), want %q (%s)", again.got.lines(), again.got.seen(), tt.want, tt.seen)
+			}
+		})
+	}
+}
+
+// TestFirstMarkOnly: a file that was there at the first start, and brought nothing before the guard was killed, is no
+// news to the second.
+func TestFirstMarkOnly(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "auth.log")
+	write(t, log, "1_a\n2_b\n")
+	f := &stepped{}
+	f.start(t, FileOptions{Pattern: log, DateOf: secondsOf, Since: at(2), Marks: []Mark{{At: at(9)}}})
+	defer f.close()
+	write(t, log, "10_c\n")
+	f.settle(t)
+	if f.got.lines() != "2_b 10_c" || f.got.seen() != "sn" {
+		t.Errorf("lines %q (%s), want the old one seen, the new one news", f.got.lines(), f.got.seen())
+	}
+}
