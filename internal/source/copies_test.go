@@ -207,3 +207,65 @@ func TestMayCopy(t *testing.T) {
 		}
 	}
 }
+
+// TestCopiesAcrossRestarts: the same, with a stop after each step and a start after each later one.
+func TestCopiesAcrossRestarts(t *testing.T) {
+	type step = func(t *testing.T, log string)
+	add := func(suffix, text string) step {
+		return func(t *testing.T, log string) { write(t, log+suffix, text) }
+	}
+	move := func(from, to string) step {
+		return func(t *testing.T, log string) { must(t, os.Rename(log+from, log+to)) }
+	}
+	truncate := func(t *testing.T, log string) { must(t, os.Truncate(log, 0)) }
+	steps := []step{
+		add("", "1_a\n"), add(".1", "1_a\n"), truncate, add("", "2_b\n"), add("", "3_c\n"),
+		move(".1", ".2"), add(".1", "2_b\n"), add(".1", "3_c\n"), truncate, add("", "4_d\n"),
+		move(".2", ".3"), move(".1", ".2"), move("", ".1"), add("", "5_e\n"), add(".1", "6_f\n"),
+	}
+	const want = "1_a 2_b 3_c 4_d 5_e 6_f"
+	for _, since := range []time.Time{{}, at(1)} {
+		for stop := range steps {
+			for begin := stop; begin < len(steps); begin++ {
+				log := filepath.Join(t.TempDir(), "auth.log")
+				o := FileOptions{Pattern: log + "*", DateOf: secondsOf, FromStart: true}
+				var f, again stepped
+				f.start(t, o)
+				for _, s := range steps[:stop+1] {
+					s(t, log)
+					f.settle(t)
+				}
+				words := strings.Fields(f.sorted())
+				last, _ := secondsOf([]byte(words[len(words)-1]))
+				f.sayAllMarks(last)
+				f.close()
+				for _, s := range steps[stop+1 : begin+1] {
+					s(t, log)
+				}
+				o.FromStart, o.Marks, o.Since = false, f.got.lastMarks(), since
+				for i := range o.Marks {
+					o.Marks[i].At = last // the log's clock is not the wall's in this test
+				}
+				again.start(t, o)
+				for _, s := range steps[begin+1:] {
+					s(t, log)
+					again.settle(t)
+				}
+				again.close()
+				seen := again.got.seen()
+				for i, line := range strings.Fields(again.got.lines()) {
+					if seen[i] == 'n' {
+						words = append(words, line)
+					}
+				}
+				slices.Sort(words)
+				if all := again.sorted(); !since.IsZero() && all != want {
+					t.Errorf("stopped after step %d, begun after %d: lines %q, want %q", stop, begin, all, want)
+				}
+				if got := strings.Join(words, " "); got != want {
+					t.Errorf("stopped after step %d, begun after %d, since %v: news %q, want %q; marks %v", stop, begin, since, got, want, o.Marks)
+				}
+			}
+		}
+	}
+}
