@@ -61,8 +61,10 @@ func writeOff(path, text string) error {
 
 // CloseExit closes the emergency exit and says whether it was open.
 func CloseExit(state string) (was bool, err error) {
-	err = os.Remove(filepath.Join(state, offFile))
-	if errors.Is(err, os.ErrNotExist) {
+	path := filepath.Join(state, offFile)
+	err = os.Remove(path)
+	// A read-only disk refuses to remove even what is not there (unlink(2), EROFS).
+	if _, gone := os.Lstat(path); err != nil && errors.Is(gone, os.ErrNotExist) {
 		return false, nil
 	}
 	return err == nil, err

@@ -93,6 +93,28 @@ func TestOpenFileOnAFullDisk(t *testing.T) {
 	}
 }
 
+// Where nothing can be written the guard holds the exit open in memory, and it must be possible to close that again.
+func TestCloseExitOnAReadOnlyDisk(t *testing.T) {
+	dir := fullDisk(t)
+	remount := func(flags uintptr) {
+		if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remount(syscall.MS_RDONLY)
+	if was, err := CloseExit(dir); was || err != nil {
+		t.Errorf("CloseExit without a file = %v, %v; want that it was closed", was, err)
+	}
+	remount(0)
+	if _, err := openFile(dir, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	remount(syscall.MS_RDONLY)
+	if was, err := CloseExit(dir); was || !errors.Is(err, syscall.EROFS) {
+		t.Errorf("CloseExit of a file that stays = %v, %v; want %v", was, err, syscall.EROFS)
+	}
+}
+
 // fullDisk is a folder on a file system without a free block.
 func fullDisk(t *testing.T) string {
 	t.Helper()
