@@ -173,6 +173,7 @@ func TestBadRequests(t *testing.T) {
 		{"unknown field", "POST /v1/ban HTTP/1.0\r\nContent-Length: 8\r\n\r\n{\"x\": 1}", "400"},
 		{"no JSON", "POST /v1/ban HTTP/1.0\r\nContent-Length: 3\r\n\r\n<x>", "400"},
 		{"too long", "POST /v1/ban HTTP/1.0\r\nContent-Length: 70000\r\n\r\n{\"reason\":\"" + strings.Repeat("a", 70000-11), "400"},
+		{"given up", "POST /v1/ban HTTP/1.0\r\nTocsin-Deadline: 2020-01-01T00:00:00Z\r\n\r\n", "503"},
 		{"wrong method", "GET /v1/ban HTTP/1.0\r\n\r\n", "405"},
 		{"unknown path", "GET /v2/ban HTTP/1.0\r\n\r\n", "404"},
 	}

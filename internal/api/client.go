@@ -129,6 +129,11 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	if err != nil {
 		return nil, Errorf(ExitFailed, "", err.Error())
 	}
+	ends := time.Now().Add(c.http.Timeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(ends) {
+		ends = d
+	}
+	req.Header.Set(deadlineHeader, ends.UTC().Format(time.RFC3339Nano))
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, c.unreachable(err)

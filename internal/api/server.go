@@ -84,6 +84,10 @@ func Handler(op Operations) http.Handler {
 	return mux
 }
 
+// deadlineHeader says how long the client waits. A guard that hung must not carry out afterwards what somebody has given
+// up, and perhaps done the contrary of since: the kernel keeps the requests, and their order is lost.
+const deadlineHeader = "Tocsin-Deadline"
+
 func look(mux *http.ServeMux, pattern string, f func(*http.Request) (any, error)) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		v, err := f(r)
@@ -95,6 +99,10 @@ func change[Req any](mux *http.ServeMux, pattern string, f func(context.Context,
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if err := mayChange(r.Context()); err != nil {
 			answer(w, nil, err)
+			return
+		}
+		if ends, err := time.Parse(time.RFC3339Nano, r.Header.Get(deadlineHeader)); err == nil && time.Now().After(ends) {
+			answer(w, nil, Errorf(ExitTryLater, "try again", "nobody waits for this change any more"))
 			return
 		}
 		var req Req
