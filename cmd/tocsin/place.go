@@ -3,12 +3,15 @@ package main
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"tocsin/internal/api"
 	"tocsin/internal/config"
+	"tocsin/internal/daemon"
 )
 
 // defaultConfig is read if it is there and no other is named.
@@ -25,7 +28,11 @@ func (e *env) config() (c *config.Config, path string, err error) {
 	}
 	c = config.Default()
 	if path != "" {
-		if c, err = config.Load(path); err != nil {
+		var mistakes config.Errors
+		switch c, err = config.Load(path); {
+		case errors.As(err, &mistakes) && c != nil:
+			return nil, path, daemon.Mistakes(c, mistakes)
+		case err != nil:
 			return nil, path, err
 		}
 	}
@@ -98,13 +105,32 @@ func fallBack(c *config.Config) {
 	}
 }
 
+// userFolder is where the user's programs keep their state. Accounts of services have no home that exists: they get a
+// folder of their own among the temporary files.
 func userFolder(variable, underHome string) string {
 	if dir := os.Getenv(variable); filepath.IsAbs(dir) {
 		return dir
 	}
-	home, err := os.UserHomeDir()
-	if err != nil {
+	if home, err := os.UserHomeDir(); err == nil {
+		if fi, err := os.Stat(home); err == nil && fi.IsDir() {
+			return filepath.Join(home, underHome)
+		}
+	}
+	return temporaryFolder()
+}
+
+// temporaryFolder is a folder with a known name that is certainly ours, "" if somebody else was there first.
+func temporaryFolder() string {
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("tocsin-%d", os.Getuid()))
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return ""
 	}
-	return filepath.Join(home, underHome)
+	fi, err := os.Lstat(dir)
+	if err != nil || !fi.IsDir() || fi.Mode().Perm()&0o077 != 0 {
+		return ""
+	}
+	if st, ok := fi.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != os.Getuid() {
+		return ""
+	}
+	return dir
 }
