@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"syscall"
 	_ "time/tzdata" // time zones of the configuration, also where the machine has none
 
 	"github.com/alecthomas/kong"
@@ -22,6 +23,7 @@ import (
 	"tocsin"
 	"tocsin/internal/api"
 	"tocsin/internal/config"
+	"tocsin/internal/source"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
@@ -151,7 +153,9 @@ func errorOf(err error) *api.Error {
 		return api.Errorf(api.ExitFindings, "", mistakes.Error())
 	case errors.Is(err, os.ErrPermission):
 		return api.Errorf(api.ExitPermission, "try again with sudo", err.Error())
-	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, source.ErrDamaged):
+		return api.Errorf(api.ExitData, "", err.Error())
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.EISDIR):
 		return api.Errorf(api.ExitOpen, "", err.Error())
 	}
 	return api.Errorf(api.ExitFailed, "", err.Error())

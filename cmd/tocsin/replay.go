@@ -133,7 +133,7 @@ func printReplay(w io.Writer, r *replayed, all bool) {
 	}
 	fmt.Fprintln(w)
 	if r.First != nil {
-		fmt.Fprintf(w, "failures from %s to %s\n", r.First.Local().Format(time.DateTime), r.Last.Local().Format(time.DateTime))
+		fmt.Fprintf(w, "log from %s to %s\n", r.First.Local().Format(time.DateTime), r.Last.Local().Format(time.DateTime))
 	}
 	fmt.Fprintf(w, "\n%s\n", api.Count(int(r.Failures), "failure", "failures"))
 	for _, p := range r.Patterns {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"net/netip"
 	"slices"
@@ -82,41 +83,90 @@ func Replay(ctx context.Context, o ReplayOptions) (*Replayed, error) {
 		}
 		p.taps = append(p.taps, replayTap{cell: c, filter: f, jail: j, rules: make([]uint64, len(f.Rules()))})
 	}
-	st, err := eachRecord(ctx, &o, p.record)
+	if len(p.taps) == 0 {
+		return &p.out, nil
+	}
+	st, err := eachRecord(ctx, &o, s, p.record)
 	if err != nil {
 		return nil, err
 	}
 	return p.result(st), nil
 }
 
-// eachRecord hands over the records of all logs, in the order in which they are named.
-func eachRecord(ctx context.Context, o *ReplayOptions, record func(*tocsin.Record)) (source.Stats, error) {
-	var sum source.Stats
-	for rest := o.Logs; len(rest) > 0; {
-		n := slices.Index(rest, journalLog)
-		if n < 0 {
-			n = len(rest)
+// eachRecord hands over the records of all logs: files in the order of their dates, then standard input, then the journal.
+func eachRecord(ctx context.Context, o *ReplayOptions, s *set, record func(*tocsin.Record)) (source.Stats, error) {
+	var files, rest []string
+	journal := false
+	for _, name := range o.Logs {
+		switch name {
+		case journalLog:
+			journal = true
+		case "-":
+			rest = append(rest, name)
+		default:
+			files = append(files, name)
 		}
-		st, err := source.Old(ctx, rest[:n], o.Stdin, record)
-		if err != nil {
-			return sum, err
-		}
-		sum.Lines, sum.Bytes = sum.Lines+st.Lines, sum.Bytes+st.Bytes
-		if rest = rest[n:]; len(rest) == 0 {
-			break
-		}
-		rest = rest[1:]
-		j, err := source.NewJournal(source.JournalOptions{Name: journalLog, Match: sshUnits, Require: []string{"_UID=0"}, Since: o.Since})
+	}
+	if err := byDate(ctx, files, s.cells[0].loc, o.Until); err != nil {
+		return source.Stats{}, err
+	}
+	sum, err := source.Old(ctx, append(files, rest...), o.Stdin, record)
+	if err != nil || !journal {
+		return sum, err
+	}
+	for _, match := range s.journals() {
+		j, err := source.NewJournal(source.JournalOptions{Name: journalLog, Match: match, Require: []string{"_UID=0"}, Since: o.Since})
 		if err != nil {
 			return sum, err
 		}
 		if err := j.Replay(ctx, record); err != nil {
 			return sum, err
 		}
-		st = j.Stats()
+		st := j.Stats()
 		sum.Lines, sum.Bytes = sum.Lines+st.Lines, sum.Bytes+st.Bytes
 	}
 	return sum, nil
+}
+
+// journals are the matches of the journals that the jails read, or sshd's where they read none.
+func (s *set) journals() (matches [][]string) {
+	for _, name := range s.sources {
+		if spec, err := source.Parse(name); err == nil && spec.Kind == source.KindJournal {
+			matches = append(matches, spec.Match)
+		}
+	}
+	if len(matches) == 0 {
+		matches = [][]string{sshUnits}
+	}
+	return matches
+}
+
+// byDate sorts logs by the first date in each, as far as one is found at its beginning: a pattern of the shell names
+// auth.log before the auth.log.1 that is older, and failures would be counted in a time that runs backwards.
+func byDate(ctx context.Context, files []string, loc *time.Location, until time.Time) error {
+	if len(files) < 2 {
+		return nil
+	}
+	first := map[string]time.Time{}
+	for _, name := range files {
+		dates := filter.NewDates(loc, func() time.Time { return until })
+		peek, enough := context.WithCancel(ctx) // the source looks at it once a buffer
+		_, err := source.Old(peek, []string{name}, nil, func(rec *tocsin.Record) {
+			if _, found := first[name]; found {
+				return
+			}
+			if t, _, _, ok := dates.Find(rec.Text); ok {
+				first[name] = t
+				enough()
+			}
+		})
+		enough()
+		if err != nil && !errors.Is(err, context.Canceled) {
+			return err
+		}
+	}
+	slices.SortStableFunc(files, func(a, b string) int { return first[a].Compare(first[b]) })
+	return ctx.Err()
 }
 
 type replay struct {
@@ -157,16 +207,15 @@ func (p *replay) record(rec *tocsin.Record) {
 			}
 		}
 	}
+	if p.out.First.IsZero() {
+		p.out.First = p.taps[0].filter.Last()
+	}
 }
 
 func (p *replay) failure(t *replayTap, res filter.Result) {
 	f := res.Failure
 	p.out.Failures++
 	t.rules[res.Rule]++
-	if p.out.First.IsZero() {
-		p.out.First = f.At
-	}
-	p.out.Last = f.At
 	if !f.Prefix.IsValid() {
 		return
 	}
@@ -204,7 +253,7 @@ func (p *replay) ban(d *tocsin.Decision) {
 
 func (p *replay) result(st source.Stats) *Replayed {
 	r := &p.out
-	r.Lines, r.Bytes = st.Lines, st.Bytes
+	r.Lines, r.Bytes, r.Last = st.Lines, st.Bytes, p.taps[0].filter.Last()
 	for i := range p.taps {
 		t := &p.taps[i]
 		for rule, n := range t.rules {

@@ -182,6 +182,9 @@ func (f *Filter) compile(c *compiler, def fail2ban.Filter) {
 // Rules are the failregex as they were written, in the order of Result.Rule.
 func (f *Filter) Rules() []string { return slices.Clone(f.texts) }
 
+// Last is the time of the line that was read last, zero before the first. A line without a date has that of the one before.
+func (f *Filter) Last() time.Time { return f.last }
+
 // Stats says what the filter met so far.
 func (f *Filter) Stats() Stats {
 	s := f.stats

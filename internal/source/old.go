@@ -21,7 +21,8 @@ import (
 const maxZstdWindow = 128 << 20
 
 // Old reads old logs, one after the other in the order given, and returns. A path of "-" is stdin. Plain, gzip and zstd
-// are told apart by their first bytes, not by their names. A last line without a newline counts.
+// are told apart by their first bytes, not by their names; but what is called .gz or .zst and is not packed is damaged, and
+// so is what cannot be unpacked to its end: ErrDamaged. A last line without a newline counts.
 //
 // It is the replay path: one read buffer, a record a line, no allocation. What has been handed over when an error comes
 // was handed over; the error names the path. The context is looked at once a buffer.
@@ -60,6 +61,9 @@ func oldFile(ctx context.Context, path string, stdin io.Reader, buf []byte, c *c
 	defer func() { c.add(&l) }()
 	c.openings.Add(1)
 	r, closeIt, err := decompress(raw)
+	if _, plain := r.(*prefixed); plain && namedPacked(path) {
+		err = fmt.Errorf("%w: it begins with something else", ErrDamaged)
+	}
 	if err == nil {
 		err = cutAll(ctx, r, ino, buf, &l, record)
 		closeIt()
@@ -125,15 +129,15 @@ func decompress(raw io.Reader) (r io.Reader, closeIt func(), err error) {
 	case bytes.HasPrefix(head[:n], gzipMagic):
 		z, err := gzip.NewReader(whole)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, damaged(err)
 		}
-		return z, func() { z.Close() }, nil
+		return unpacker{z}, func() { z.Close() }, nil
 	case bytes.HasPrefix(head[:n], zstdMagic):
 		z, err := zstd.NewReader(whole, zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderConcurrency(2))
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, damaged(err)
 		}
-		return z, z.Close, nil
+		return unpacker{z}, z.Close, nil
 	}
 	return whole, func() {}, nil
 }
