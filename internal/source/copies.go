@@ -194,19 +194,28 @@ func (r *follower) openBeside(t *tail, since time.Time, first uint64) {
 		at time.Time
 	}
 	var all []beside
-	for _, path := range rotatedNames(t.was) {
-		b, g, ok := r.openTail(path, t.named)
-		if !ok {
-			continue
+	looked := make(map[inode]bool)
+	for range 5 { // a rotation that goes on meanwhile moves files behind our back
+		before := len(looked)
+		for _, path := range rotatedNames(t.was) {
+			b, g, ok := r.openTail(path, t.named)
+			if !ok {
+				continue
+			}
+			news := g.known && !looked[g.inode] && (g.first == first || !g.modified().Before(since.Add(-mtimeSlack)))
+			looked[g.inode] = true
+			if !news {
+				unix.Close(b.fd)
+				continue
+			}
+			b.gone, b.replaced = t.named, true
+			r.openings.Add(1)
+			r.lookAgain = true // it wants a watch
+			all = append(all, beside{b, g.modified()})
 		}
-		if !g.known || g.first != first && g.modified().Before(since.Add(-mtimeSlack)) {
-			unix.Close(b.fd)
-			continue
+		if len(looked) == before {
+			break
 		}
-		b.gone, b.replaced = t.named, true
-		r.openings.Add(1)
-		r.lookAgain = true // it wants a watch
-		all = append(all, beside{b, g.modified()})
 	}
 	// Copies that are open because the pattern matches their names are silent until now.
 	r.tails = slices.DeleteFunc(slices.Clone(r.tails), func(o *tail) bool {

@@ -65,8 +65,8 @@ func (t *tail) read(buf []byte, now time.Time, record func(*tocsin.Record)) (mor
 	if len(data) == 0 {
 		return false, nil
 	}
-	if t.off == 0 && !t.beginsWith(data) {
-		return false, errTruncated // after a look at it, and before its first line was read
+	if t.off == 0 && !t.beginsWith(data) || !t.still(buf[:min(n, maxAnchor)], t.off-int64(known)) {
+		return false, errTruncated
 	}
 	used := t.feed(data, record)
 	if used > 0 {
@@ -119,10 +119,15 @@ func (t *tail) follow(other *tail) error {
 }
 
 // isIntact says whether the bytes before the read position are still those that were read.
-func (t *tail) isIntact() bool {
+func (t *tail) isIntact() bool { return t.still(t.anchor, t.off-int64(len(t.anchor))) }
+
+// still says whether b, at most maxAnchor bytes, stands at off. Asked after a read, of that read's first bytes, it tells
+// that all of it came from one file: a read is not atomic, and a file that is truncated and written to meanwhile gives the
+// beginning of the old content and the end of the new.
+func (t *tail) still(b []byte, off int64) bool {
 	var buf [maxAnchor]byte
-	n, err := pread(t.fd, buf[:len(t.anchor)], t.off-int64(len(t.anchor)))
-	return err == nil && bytes.Equal(buf[:n], t.anchor)
+	n, err := pread(t.fd, buf[:len(b)], off)
+	return err == nil && bytes.Equal(buf[:n], b)
 }
 
 // mark is how far the file was read; not ok while it has no identity.
