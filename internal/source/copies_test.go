@@ -112,6 +112,21 @@ func TestSameFirstLine(t *testing.T) {
 	}
 }
 
+// TestTruncatedToLinesThatEndAlike: a file that was truncated, and has grown beyond the old position before anybody
+// looked, is noticed although the bytes before that position are the same.
+func TestTruncatedToLinesThatEndAlike(t *testing.T) {
+	f, log := following(t, false)
+	defer f.close()
+	end := strings.Repeat("_", maxAnchor) + "\n"
+	must(t, os.WriteFile(log, []byte("b1"+end+"b2"+end), 0o600))
+	f.settle(t)
+	must(t, os.WriteFile(log, []byte("c1"+end+"c2"+end+"c3"+end), 0o600))
+	f.settle(t)
+	if got := strings.ReplaceAll(f.got.lines(), end[:maxAnchor], ""); got != "a1 b1 b2 c1 c2 c3" {
+		t.Errorf("lines %q, want a1 b1 b2 c1 c2 c3", got)
+	}
+}
+
 // stepped is a follower that runs when it is told to.
 type stepped struct {
 	*follower

@@ -44,8 +44,9 @@ var errTruncated = errors.New("truncated")
 
 // read hands over the next buffer of lines. It answers whether there is more at once.
 //
-// Each read begins a little before the position, with bytes that are known. That costs nothing, and it notices a
-// truncated file even if it has grown beyond the old position before anybody looked, which its size does not tell.
+// Each read begins a little before the position, with bytes that are known, and the first line is looked at again behind
+// it. That notices a truncated file even if it has grown beyond the old position before anybody looked, which its size
+// does not tell.
 func (t *tail) read(buf []byte, now time.Time, record func(*tocsin.Record)) (more bool, err error) {
 	known := len(t.anchor)
 	n, err := unix.Pread(t.fd, buf, t.off-int64(known))
@@ -57,6 +58,11 @@ func (t *tail) read(buf []byte, now time.Time, record func(*tocsin.Record)) (mor
 	case n < known || !bytes.Equal(buf[:known], t.anchor):
 		return false, errTruncated
 	}
+	if same, err := t.beginsAsBefore(); err != nil {
+		return false, err
+	} else if !same {
+		return false, errTruncated
+	}
 	t.intact = now
 	if end := t.off - int64(known) + int64(n); end != t.end {
 		t.end, t.grew = end, now
@@ -65,21 +71,12 @@ func (t *tail) read(buf []byte, now time.Time, record func(*tocsin.Record)) (mor
 	if len(data) == 0 {
 		return false, nil
 	}
-	if t.off == 0 && !t.beginsWith(data) || !t.still(buf[:min(n, maxAnchor)], t.off-int64(known)) {
-		return false, errTruncated
-	}
 	used := t.feed(data, record)
 	if used > 0 {
 		t.unsaid = true
 		t.setAnchor(buf[:known+used])
 	}
 	return n == len(buf), nil
-}
-
-// beginsWith says whether data, which stands at the beginning of the file, begins with the line that identifies it.
-func (t *tail) beginsWith(data []byte) bool {
-	first, ok := firstLine(data)
-	return ok && first == t.first
 }
 
 func (t *tail) setAnchor(before []byte) {
@@ -118,16 +115,25 @@ func (t *tail) follow(other *tail) error {
 	return nil
 }
 
-// isIntact says whether the bytes before the read position are still those that were read.
-func (t *tail) isIntact() bool { return t.still(t.anchor, t.off-int64(len(t.anchor))) }
-
-// still says whether b, at most maxAnchor bytes, stands at off. Asked after a read, of that read's first bytes, it tells
-// that all of it came from one file: a read is not atomic, and a file that is truncated and written to meanwhile gives the
-// beginning of the old content and the end of the new.
-func (t *tail) still(b []byte, off int64) bool {
+// isIntact says whether the beginning of the file, and the bytes before the read position, are still those that were read.
+func (t *tail) isIntact() bool {
 	var buf [maxAnchor]byte
-	n, err := pread(t.fd, buf[:len(b)], off)
-	return err == nil && bytes.Equal(buf[:n], b)
+	n, err := pread(t.fd, buf[:len(t.anchor)], t.off-int64(len(t.anchor)))
+	if err != nil || !bytes.Equal(buf[:n], t.anchor) {
+		return false
+	}
+	same, err := t.beginsAsBefore()
+	return err == nil && same
+}
+
+// beginsAsBefore says whether the first line is still the one that identifies the file. The bytes before the read position
+// may be the same in what a file holds after a truncation: lines of one length often end alike. Asked after a read, it
+// also tells that the file was not truncated during it.
+func (t *tail) beginsAsBefore() (bool, error) {
+	var head [maxFirst]byte
+	n, err := pread(t.fd, head[:], 0)
+	first, ok := firstLine(head[:n])
+	return ok && first == t.first, err
 }
 
 // mark is how far the file was read; not ok while it has no identity.
