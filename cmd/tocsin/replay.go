@@ -137,7 +137,7 @@ func printReplay(w io.Writer, r *replayed, all bool) {
 	}
 	fmt.Fprintf(w, "\n%s\n", api.Count(int(r.Failures), "failure", "failures"))
 	for _, p := range r.Patterns {
-		fmt.Fprintf(w, "%9d  %s  %s\n", p.Failures, p.Jail, p.Pattern)
+		fmt.Fprintf(w, "%9d  %s  %s\n", p.Failures, p.Jail, shortened(p.Pattern, 100))
 	}
 	succeeded := 0
 	for _, b := range r.Bans {
@@ -172,4 +172,12 @@ func successText(n int) string {
 		return "None of them ever logged in successfully."
 	}
 	return fmt.Sprintf("%s of them logged in successfully at some time: look at these first.", api.Count(n, "address", "addresses"))
+}
+
+// shortened is the beginning of an expression: as much as tells it from others.
+func shortened(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
 }
