@@ -14,13 +14,18 @@ RACE = $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && [ -e /usr/include/
 # The end-to-end tests come last and alone: they measure time, and nobody else shall need the processor meanwhile.
 UNIT = $$($(GO) list ./... | grep -v '/e2e')
 
-.PHONY: build run test unit e2e check bench fuzz demo deb setup clean
+.PHONY: build run install test unit e2e check bench fuzz demo deb setup clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/tocsin ./cmd/tocsin
 
 run: build
 	bin/tocsin run
+
+PREFIX ?= /usr/local
+
+install: build
+	install -D -m 755 bin/tocsin $(DESTDIR)$(PREFIX)/bin/tocsin
 
 setup:
 	scripts/setup.sh
