@@ -11,7 +11,7 @@ cd "$here"
 
 # A version of git describe, such as v1.2-3-gabc, in Debian's form; a tree without a tag counts its commits.
 version=$(git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null | sed 's/^v//; s/-/+/g') || true
-[ -n "$version" ] || version=0.0.0+git$(git rev-list --count HEAD 2>/dev/null || echo 0)
+[ -n "$version" ] || version=$(sed -n 's/^const release = "\(.*\)"$/\1/p' cmd/tocsin/*.go)+git$(git rev-list --count HEAD 2>/dev/null || echo 0)
 arch=$(dpkg --print-architecture)
 
 root=$(mktemp -d)

@@ -69,7 +69,7 @@ func printChecked(w io.Writer, c *checked) {
 	if file == "" {
 		file = "no configuration file: the built-in one"
 	}
-	fmt.Fprintf(w, "%s: well\n", file)
+	fmt.Fprintf(w, "%s: no mistakes\n", file)
 	for _, j := range c.Jails {
 		fmt.Fprintf(w, "\njail %s: filter %s, %s\n", j.Name, j.Filter, api.Count(j.Rules, "rule", "rules"))
 		for _, s := range j.Sources {

@@ -39,6 +39,9 @@ func (c *completionCmd) Run(e *env) error {
 	return e.print(out, func(w io.Writer) { fmt.Fprint(w, out.Script) })
 }
 
+// bannedNow prints who is banned, for a shell.
+const bannedNow = `tocsin bans 2>/dev/null | awk '$1 ~ /^[0-9a-f:.\/]+[.:]/ {print $1}'`
+
 // addressCommands take an address; those that are banned are offered.
 const addressCommands = "why|unban"
 
@@ -59,13 +62,13 @@ func completeBash(w io.Writer, commands []*kong.Node, common []*kong.Flag) {
 	fmt.Fprintf(w, "	*) words=%q ;;\n", strings.Join(append(names, flagNames(common)...), " "))
 	fmt.Fprintf(w, `	esac
 	case $cmd in
-	%s) [[ $cur == -* ]] || words=$(tocsin bans 2>/dev/null | awk 'NR > 1 {print $1}') ;;
+	%s) [[ $cur == -* ]] || words=$(%s) ;;
 	replay|test|check) [[ $cur == -* ]] || { COMPREPLY=($(compgen -f -- "$cur")); return; } ;;
 	esac
 	COMPREPLY=($(compgen -W "$words" -- "$cur"))
 }
 complete -F _tocsin tocsin
-`, addressCommands)
+`, addressCommands, bannedNow)
 }
 
 func completeFish(w io.Writer, commands []*kong.Node, common []*kong.Flag) {
@@ -79,7 +82,7 @@ func completeFish(w io.Writer, commands []*kong.Node, common []*kong.Flag) {
 		}
 	}
 	for _, name := range strings.Split(addressCommands, "|") {
-		fmt.Fprintf(w, "complete -c tocsin -n '__fish_seen_subcommand_from %s' -f -a \"(tocsin bans 2>/dev/null | awk 'NR > 1 {print \\$1}')\"\n", name)
+		fmt.Fprintf(w, "complete -c tocsin -n '__fish_seen_subcommand_from %s' -f -a \"(%s)\"\n", name, strings.ReplaceAll(bannedNow, "$", `\$`))
 	}
 }
 

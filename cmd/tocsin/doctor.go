@@ -21,7 +21,11 @@ func (*doctorCmd) Help() string {
 
 func (*doctorCmd) Run(e *env, guard *api.Client) error {
 	d, err := guard.Doctor(e.ctx)
-	if err != nil {
+	var refused *api.Error
+	switch {
+	case errors.As(err, &refused) && refused.Exit == api.ExitPermission:
+		return err // the guard is there; it is the asker who may not ask
+	case err != nil:
 		d = withoutGuard(e, err)
 	}
 	if err := e.print(d, func(w io.Writer) { printDoctor(w, &d) }); err != nil {

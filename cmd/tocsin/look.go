@@ -174,7 +174,11 @@ func printBan(w io.Writer, y *api.Why, b *api.Ban, now time.Time) {
 	if p, err := netip.ParsePrefix(b.Prefix); err == nil && !p.IsSingleIP() {
 		who += " (in " + b.Prefix + ")"
 	}
-	fmt.Fprintf(w, "%s %s on %s until %s\n", who, verb, api.PortsText(b.Ports), until(b, now))
+	end := until(b, now)
+	if b.Until != nil {
+		end = "until " + end
+	}
+	fmt.Fprintf(w, "%s %s on %s %s\n", who, verb, api.PortsText(b.Ports), end)
 	fmt.Fprintf(w, "  since %s, by %s: %s\n", when(b.At, now), byText(b), tocsin.Printable(b.Reason))
 	if b.Verdict == "reject" {
 		fmt.Fprintln(w, "  its packets are answered with a refusal")
@@ -296,7 +300,7 @@ func until(b *api.Ban, now time.Time) string {
 	case b.EndedAt != nil:
 		return "lifted " + clock(*b.EndedAt, now)
 	case b.Until == nil:
-		return "unbanned by hand"
+		return "without end"
 	case b.Active:
 		return clock(*b.Until, now) + " (" + roughly(b.Until.Sub(now)) + " left)"
 	}

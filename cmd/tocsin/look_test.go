@@ -18,7 +18,7 @@ func TestHowABanEnds(t *testing.T) {
 		until, long string // in a table, in a story; "" where that does not ask
 	}{
 		{"running", api.Ban{Active: true, Until: &later}, "15:00:00 (60 min left)", ""},
-		{"without end", api.Ban{Active: true}, "unbanned by hand", ""},
+		{"without end", api.Ban{Active: true}, "without end", ""},
 		{"ran out", api.Ban{Until: &past}, "13:00:00", ""},
 		{"lifted", api.Ban{Until: &later, EndedAt: &past, EndedBy: "root", EndReason: "a mistake"}, "lifted 13:00:00", "lifted by root 13:00:00: a mistake"},
 		{"lifted without a word", api.Ban{EndedAt: &past, EndedBy: "ro\x1bot"}, "lifted 13:00:00", `lifted by ro\x1bot 13:00:00`},

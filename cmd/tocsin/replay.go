@@ -145,6 +145,10 @@ func printReplay(w io.Writer, r *replayed, all bool) {
 			succeeded++
 		}
 	}
+	if r.Failures == 0 {
+		fmt.Fprintln(w, "No line fits a rule of the jails. Is it the log that they read? `tocsin test FILTER FILE` shows each line.")
+		return
+	}
 	fmt.Fprintf(w, "\nTocsin would have banned %s. %s\n", api.Count(len(r.Bans), "address", "addresses"), successText(succeeded))
 	shown := r.Bans
 	if !all && len(shown) > 20 {

@@ -5,7 +5,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -40,7 +42,7 @@ func (r *runCmd) Run(e *env) error {
 	}
 	return daemon.Run(ctx, daemon.Options{
 		Config: c, Path: path, Load: e.config,
-		Observe: r.Observe, Clean: r.Clean, Version: version(),
+		Observe: r.Observe, Clean: r.Clean, Version: version(), Name: calledAs(),
 		Say: say, Log: e.logger(r.Debug),
 	}, reload)
 }
@@ -63,6 +65,22 @@ type said struct {
 	Schema string `json:"schema"`
 	What   string `json:"what"` // found, watching, banning, observing, off, exit
 	Text   string `json:"text"`
+}
+
+// calledAs is what the person at this terminal has to type to call the program: its name where the shell would find this
+// very file, else the way they called it.
+func calledAs() string {
+	const name = "tocsin"
+	self, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	if found, err := exec.LookPath(name); err == nil {
+		if found, err = filepath.EvalSymlinks(found); err == nil && found == self {
+			return name
+		}
+	}
+	return os.Args[0]
 }
 
 // logger logs to standard error, without the time where systemd adds its own (systemd.exec(5), JOURNAL_STREAM).

@@ -154,7 +154,7 @@ func (c *Client) unreachable(err error) *Error {
 	case errors.Is(err, os.ErrPermission):
 		return Errorf(ExitPermission, "use sudo, or join the group tocsin", fmt.Sprintf("the guard's socket %s is closed to you", c.path))
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
-		return Errorf(ExitUnreachable, "start it with `tocsin run`, or `systemctl start tocsin-guard`",
+		return Errorf(ExitUnreachable, "start it with `tocsin run`, or `systemctl start tocsin-guard`; bans in the kernel go on until their time, `tocsin off` lifts them all",
 			fmt.Sprintf("no guard is running (nobody answers on %s)", c.path))
 	case os.IsTimeout(err):
 		return Errorf(ExitTryLater, "", "the guard does not answer in time")

@@ -179,6 +179,10 @@ func prefixes(field func(target) *[]netip.Prefix) setter {
 				a.reject(item, err)
 				continue
 			}
+			if widest := WidestPrefix(p.Addr()); p.Bits() < widest {
+				a.fail(item, "name narrower ones", "holds %s, which is wider than /%d: an allow list that holds the internet guards nothing", p, widest)
+				continue
+			}
 			all = append(all, p)
 		}
 		*field(a.target) = all

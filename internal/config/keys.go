@@ -29,7 +29,7 @@ var keys = []Key{
 		set: texts(func(t target) *string { return &t.config.State }, checkPath)},
 	{Table: "", Name: "socket", Default: `"/run/tocsin/guard.sock"`, Doc: "Unix socket on which the guard answers the commands. At most 107 bytes.",
 		set: texts(func(t target) *string { return &t.config.Socket }, checkSocket)},
-	{Table: "", Name: "listen", Default: `"127.0.0.1:8044"`, Doc: `Where the watch process serves pages and api; "" switches it off. The guard itself listens on no network.`,
+	{Table: "", Name: "listen", Default: `"127.0.0.1:8044"`, Doc: `Reserved for the watch process, which is not there yet: where it will serve pages and api; "" switches it off. The guard itself listens on no network.`,
 		set: texts(func(t target) *string { return &t.config.Listen }, checkListen)},
 
 	{Table: "guard", Name: "observe", Default: "false", Doc: "Watch, decide and show, but touch no firewall.",

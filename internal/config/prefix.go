@@ -51,3 +51,12 @@ func notPrefix(s, addr string) error {
 	}
 	return e
 }
+
+// WidestPrefix is the length of the widest prefix that may be banned or allowed as a whole: registries give out nothing
+// wider to one holder, and a mistyped length must neither take a part of the internet off the air nor let it all in.
+func WidestPrefix(a netip.Addr) int {
+	if a.Is4() {
+		return 8
+	}
+	return 19
+}

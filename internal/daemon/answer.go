@@ -70,7 +70,7 @@ func (c *cell) status(bansNow int) api.Jail {
 	}
 	return api.Jail{
 		Name: c.conf.Name, Filter: c.conf.Filter, Sources: c.sources, Ports: ports,
-		MaxRetry: c.options.MaxRetry, FindTime: config.FormatDuration(c.options.FindTime), BanTime: config.FormatDuration(c.options.BanTime),
+		MaxRetry: c.options.MaxRetry, FindTime: config.FormatDuration(c.options.FindTime), BanTime: config.FormatDuration(c.conf.BanTime),
 		Addresses: st.Addresses, Failures: c.tally.failures, Logins: c.tally.logins, Bans: c.tally.bans,
 		Spared: c.tally.spared, BansNow: bansNow,
 	}
@@ -248,6 +248,9 @@ func (g *Guard) whyFromStore(w *api.Why, addr netip.Addr, now time.Time, users *
 	return nil
 }
 
+// patienceText says why an address may fail more often than others.
+var patienceText = map[jail.Patience]string{jail.Known: "it logged in before", jail.Session: "it holds an open session"}
+
 // ofManyPeople says whether a prefix is wider than what one person is given: what was tried from elsewhere in it says
 // nothing about this address.
 func ofManyPeople(p netip.Prefix) bool {
@@ -260,7 +263,7 @@ func wireStanding(c *cell, st *jail.Standing) api.Standing {
 		Last: api.Time(st.Last), Evidence: api.EvidenceOf(st.Lines),
 	}
 	if st.Patience != jail.NoPatience {
-		out.Patience = st.Patience.String()
+		out.Patience = patienceText[st.Patience]
 	}
 	return out
 }

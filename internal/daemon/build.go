@@ -85,6 +85,9 @@ func build(ctx context.Context, c *config.Config, look bool) (*set, error) {
 			}
 		}
 	}
+	if len(s.cells) == 0 {
+		b.errs = append(b.errs, &config.Error{Pos: config.Pos{File: c.File}, Msg: "no jail is enabled: nothing would be guarded", Hint: "set enabled = true in one of them"})
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err // half a look at the machine is none
 	}
@@ -240,7 +243,7 @@ func Check(ctx context.Context, c *config.Config) ([]Plan, error) {
 func (c *cell) plan() Plan {
 	return Plan{
 		Jail: c.conf.Name, Filter: c.conf.Filter, Rules: len(c.def.Failregex), Sources: c.sources, Ports: c.options.Ports,
-		MaxRetry: c.options.MaxRetry, FindTime: c.options.FindTime, BanTime: c.options.BanTime, Found: c.found,
+		MaxRetry: c.options.MaxRetry, FindTime: c.options.FindTime, BanTime: c.conf.BanTime, Found: c.found,
 	}
 }
 

@@ -19,13 +19,6 @@ import (
 // operatorJail is the jail that bans by hand belong to unless they name another.
 const operatorJail = "operator"
 
-// The widest prefixes that may be banned by hand. RIRs give out nothing wider to one holder (IPv4 /8, IPv6 /19); a
-// mistyped length must not take a part of the internet off the air.
-const (
-	widestIPv4 = 8
-	widestIPv6 = 19
-)
-
 func (g *Guard) operations() api.Operations {
 	return api.Operations{
 		Status: g.status, Doctor: g.doctor, Bans: g.bans, Why: g.why, Allowed: g.allowed, Metrics: g.metrics,
@@ -65,7 +58,7 @@ func (g *Guard) ban(ctx context.Context, r api.BanRequest) (api.Change, error) {
 	if err != nil {
 		return api.Change{}, err
 	}
-	if widest := widestOf(p); p.Bits() < widest {
+	if widest := config.WidestPrefix(p.Addr()); p.Bits() < widest {
 		return api.Change{}, refused("ban several narrower prefixes, if it must be", "%s is too wide: nothing wider than /%d is banned by hand", p, widest)
 	}
 	if err := checkSeconds(r.Seconds); err != nil {
@@ -86,13 +79,6 @@ func checkSeconds(s float64) error {
 		return nil
 	}
 	return api.Errorf(api.ExitUsage, "0 is without end", fmt.Sprintf("%g is not a duration of at most 100 years", s))
-}
-
-func widestOf(p netip.Prefix) int {
-	if p.Addr().Is4() {
-		return widestIPv4
-	}
-	return widestIPv6
 }
 
 // refuseOpenSession refuses to ban the source of an ssh session that somebody is working in. A connection counts as one
@@ -163,7 +149,11 @@ func (g *Guard) banNow(p netip.Prefix, r api.BanRequest) (api.Change, error) {
 		By: r.By, Reason: cmp.Or(r.Reason, "banned by hand"), At: now,
 	}
 	if why, ok := g.shield.covers(p); ok {
-		return api.Change{}, refused("take it off first: tocsin allow --remove "+d.ID, "%s is never banned: %s", d.ID, why)
+		hint := ""
+		if e, ok := g.shield.entry(p); ok {
+			hint = "take it off first: tocsin allow --remove " + tocsin.PrefixString(e.Prefix)
+		}
+		return api.Change{}, refused(hint, "%s is never banned: %s", d.ID, why)
 	}
 	if r.Seconds > 0 {
 		d.Until = now.Add(time.Duration(r.Seconds * float64(time.Second)))
@@ -287,7 +277,7 @@ func (g *Guard) allow(ctx context.Context, r api.AllowRequest) (api.Change, erro
 	if err != nil {
 		return api.Change{}, err
 	}
-	if widest := widestOf(p); p.Bits() < widest && !r.Remove {
+	if widest := config.WidestPrefix(p.Addr()); p.Bits() < widest && !r.Remove {
 		return api.Change{}, refused("", "%s is too wide: an allow list that holds the internet guards nothing (at least /%d)", p, widest)
 	}
 	if err := checkSeconds(r.Seconds); err != nil {

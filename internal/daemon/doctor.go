@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"tocsin/internal/api"
+	"tocsin/internal/host"
 )
 
 // How much a finding weighs. A note is worth knowing and changes no exit code.
@@ -90,13 +92,17 @@ func (g *Guard) findTrouble(f *findings) {
 func (g *Guard) findSources(ctx context.Context, f *findings) {
 	var readers []*reader
 	var badIDs uint64
+	sshSources := map[string]bool{} // syslog's, in which anybody may speak for sshd
 	_ = g.do(ctx, func() {
 		readers = g.running
 		for _, c := range g.set.cells {
 			badIDs += c.tally.badIDs
+			for _, name := range c.sources {
+				sshSources[name] = sshSources[name] || c.def.Name == "sshd"
+			}
 			for _, note := range c.found {
 				if strings.Contains(note, "nobody listens") {
-					f.add("TOC-SSH-001", severityWarning, "check Port in sshd_config", "jail %s: %s", c.conf.Name, note)
+					f.add("TOC-SSH-001", severityWarning, "start sshd, or correct Port in sshd_config", "jail %s bans on a port on which nobody listens: %s", c.conf.Name, note)
 				}
 			}
 		}
@@ -115,13 +121,21 @@ func (g *Guard) findSources(ctx context.Context, f *findings) {
 		if fs := r.filters.Load(); fs != nil && fs.outOfStep > 0 {
 			f.add("TOC-FLT-002", severityWarning, "tell the author of the filter", "%s: the filter gave up on %s", st.Name, api.Count(int(fs.outOfStep), "text", "texts"))
 		}
-		if !strings.HasPrefix(r.name, "journal:") {
+		if sshSources[r.name] && !strings.HasPrefix(r.name, "journal:") {
 			f.add("TOC-SRC-002", severityNote, "with systemd, read journal:_SYSTEMD_UNIT=ssh.service instead", "%s can be written by any local user, who can so have an address banned", st.Name)
 		}
+	}
+	if len(sshSources) > 0 && !slices.Contains(slices.Collect(maps.Values(sshSources)), true) && sshListens(ctx) {
+		f.add("TOC-SSH-002", severityWarning, `add a [[jail]] with name = "sshd" and filter = "sshd"; any [[jail]] replaces the built-in one`, "sshd listens here, and no jail guards it")
 	}
 	if badIDs > 0 {
 		f.add("TOC-FLT-001", severityNote, "tocsin test FILTER FILE", "%s found that are no addresses; nobody is banned for them", api.Count(int(badIDs), "id was", "ids were"))
 	}
+}
+
+func sshListens(ctx context.Context) bool {
+	_, how, err := host.SSHPorts(ctx)
+	return err == nil && slices.ContainsFunc(how, func(s string) bool { return strings.HasSuffix(s, ", listening") })
 }
 
 // findSpared warns when the machine's own surroundings fail to log in: all clients behind a NAT or docker-proxy come from

@@ -91,7 +91,7 @@ func (g *Guard) comeBack(now time.Time) bool {
 		g.complain("firewall", "cannot put the bans back; trying again", err)
 		return false
 	}
-	g.log.Info("on: the bans are in force again", "n", len(g.active))
+	g.log.Info("on again", "bans", len(g.active))
 	return true
 }
 
@@ -111,6 +111,9 @@ func (g *Guard) moveExitBy(ctx context.Context, r api.OffRequest) (api.Change, e
 		g.moveExit(time.Now())
 		if g.wasOff {
 			return change("off: watching and deciding, nobody is banned", "tocsin on"), nil
+		}
+		if !g.enforces {
+			return change("on, but the guard only observes ("+g.observes+"): nobody is kept out", "tocsin off"), nil
 		}
 		return change("on: "+api.Count(len(g.active), "ban is", "bans are")+" in force", "tocsin off"), nil
 	})

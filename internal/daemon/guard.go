@@ -6,6 +6,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,7 @@ type Options struct {
 	Observe bool // decide and show, never touch the firewall
 	Clean   bool // remove the firewall table at the end
 	Version string
+	Name    string    // how the program is called at this terminal; default tocsin
 	Say     io.Writer // the few lines for the person at the terminal
 	Log     *slog.Logger
 }
@@ -126,6 +128,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		events: make(chan event, eventQueue), calls: make(chan func()), ended: make(chan struct{}),
 		active: map[banKey]activeBan{}, tally: map[tallyKey]*store.FailureCount{},
 	}
+	g.o.Name = cmp.Or(o.Name, "tocsin")
 	first, err := build(ctx, o.Config, true)
 	if err != nil {
 		return err
@@ -203,6 +206,7 @@ func (g *Guard) serve(socket net.Listener, first *set, reload <-chan os.Signal) 
 	}
 	stopRest()
 	wg.Wait()
+	g.log.Info("stopped; what is banned in the kernel stays so until its time", "n", len(g.active), "clean", g.o.Clean)
 	return nil
 }
 

@@ -117,6 +117,10 @@ func (g *Guard) use(next *set, readers []*reader) {
 	g.shield.conf = next.conf.Guard.Allow
 	g.shield.index()
 	g.reshield()
+	allowed := func(_ banKey, b activeBan) bool { _, ok := g.shield.covers(b.prefix); return ok }
+	if _, err := g.lift(allowed, tocsin.Decision{By: "the configuration", Reason: "allowed by the configuration", At: time.Now()}); err != nil {
+		g.complain("firewall", "cannot lift the bans of who is allowed now", err)
+	}
 }
 
 // teach tells a new jail what the store remembers. Nobody else knows the jail yet.

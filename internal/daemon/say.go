@@ -22,19 +22,19 @@ func (g *Guard) sayWhatItWillDo(s *set) {
 			what += " (" + how + ")"
 		}
 		guards = append(guards, what)
-		does = append(does, fmt.Sprintf("%s after %s within %s", config.FormatDuration(c.options.BanTime), api.Count(c.options.MaxRetry, "failure", "failures"), config.FormatDuration(c.options.FindTime)))
+		does = append(does, fmt.Sprintf("%s after %s within %s", banText(c.conf.BanTime), api.Count(c.options.MaxRetry, "failure", "failures"), config.FormatDuration(c.options.FindTime)))
 	}
 	fmt.Fprintf(w, "found     %s\n", strings.Join(guards, "; "))
 	fmt.Fprintf(w, "watching  %s\n", strings.Join(s.sources, ", "))
 	switch {
 	case !g.enforces:
-		fmt.Fprintf(w, "observing the firewall is not touched (%s); would ban for %s\n", g.observes, strings.Join(does, "; "))
+		fmt.Fprintf(w, "observing the firewall is not touched (%s); would ban %s\n", g.observes, strings.Join(does, "; "))
 	case g.wasOff:
 		fmt.Fprintf(w, "off       the emergency exit is open, nobody is banned until: tocsin on\n")
 	default:
-		fmt.Fprintf(w, "banning   for %s; %s in force (tocsin allow lists who is never banned)\n", strings.Join(does, "; "), api.Count(len(g.active), "ban", "bans"))
+		fmt.Fprintf(w, "banning   %s; %s in force (tocsin allow lists who is never banned)\n", strings.Join(does, "; "), api.Count(len(g.active), "ban", "bans"))
 	}
-	fmt.Fprintf(w, "exit      tocsin off [--for 1h] lets everybody in at once, tocsin on ends it\n")
+	fmt.Fprintf(w, "exit      %s off [--for 1h] lets everybody in at once, %s on ends it\n", g.o.Name, g.o.Name)
 }
 
 // foundText says how ports and sources were found. Ports that were found in the same way are told together: what makes
@@ -59,6 +59,14 @@ func sameHow(found []string, how string) bool {
 		}
 	}
 	return true
+}
+
+// banText says how long a jail bans, after "bans".
+func banText(d time.Duration) string {
+	if d == config.Forever {
+		return "without end"
+	}
+	return "for " + config.FormatDuration(d)
 }
 
 func untilText(d *tocsin.Decision) string {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tocsin/internal/api"
 	"tocsin/internal/store"
 )
 
@@ -22,7 +23,10 @@ var errInUse = errors.New("another guard uses it")
 func (g *Guard) settle() (leave func(), err error) {
 	leave, err = g.settleIn(g.state)
 	instead := filepath.Dir(g.o.Config.Socket)
-	if err == nil || errors.Is(err, errInUse) || instead == g.state {
+	if errors.Is(err, errInUse) {
+		return nil, api.Errorf(api.ExitFailed, "look at it with `tocsin`; stop it with ^C or `systemctl stop tocsin-guard`", err.Error())
+	}
+	if err == nil || instead == g.state {
 		return leave, err
 	}
 	g.log.Error("cannot use the state folder; what is decided now is forgotten at the next boot", "file", instead, "err", err)

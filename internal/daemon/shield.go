@@ -65,6 +65,16 @@ func (s *shield) prefixes() []netip.Prefix {
 // covers says whether a prefix lies wholly inside an allowed one, and why that is allowed.
 func (s *shield) covers(p netip.Prefix) (why string, ok bool) { return s.table.covers(p) }
 
+// entry finds the entry of the operator's allow list that covers a prefix.
+func (s *shield) entry(p netip.Prefix) (store.AllowEntry, bool) {
+	for _, e := range s.entries {
+		if e.Prefix.Bits() <= p.Bits() && e.Prefix.Contains(p.Addr()) {
+			return e, true
+		}
+	}
+	return store.AllowEntry{}, false
+}
+
 // narrow makes a ban of many addresses one of the address that failed, where the many hold somebody of the allow list:
 // neighbours in the machine's own network must not be banned for one of them.
 func (s *shield) narrow(d *tocsin.Decision, failed netip.Prefix) (narrowed bool) {

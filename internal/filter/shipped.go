@@ -52,12 +52,30 @@ func Load(spec string) (fail2ban.Filter, error) {
 		return plain, err
 	}
 	own := settable(plain)
-	for option := range options {
+	for option, value := range options {
 		if !slices.Contains(own, option) {
 			return fail2ban.Filter{}, fmt.Errorf("filter %s has no option %q; it has: %s", name, option, cmp.Or(strings.Join(own, ", "), "none"))
 		}
+		if known := valuesOf(plain, option); len(known) > 0 && !slices.Contains(known, value) {
+			return fail2ban.Filter{}, fmt.Errorf("filter %s has no %s %q; it has: %s", name, option, value, strings.Join(known, ", "))
+		}
 	}
 	return fail2ban.LoadFilter(dir, name, options, "file")
+}
+
+// valuesOf names the values of an option that chooses between parts: a part for a value is named part-value.
+func valuesOf(f fail2ban.Filter, option string) []string {
+	var values []string
+	for name := range f.Options {
+		if _, value, ok := strings.Cut(name, "-"); ok && !slices.Contains(values, value) {
+			values = append(values, value)
+		}
+	}
+	if !slices.Contains(values, f.Options[option]) {
+		return nil // its parts are named otherwise
+	}
+	slices.Sort(values)
+	return values
 }
 
 // settable names the options of a filter that are meant to be set: not its expressions, and not its parts, which are named

@@ -18,7 +18,7 @@ func TestLoadSpecs(t *testing.T) {
 		{"common", "there is no filter"},
 		{"sshd[moed=aggressive]", `no option "moed"; it has: mode`},
 		{"vsftpd[mode=x]", "it has: none"},
-		{"sshd[mode=agressive]", "agressive"},
+		{"sshd[mode=agressive]", `no mode "agressive"; it has: aggressive, normal`},
 		{"sshd[mode", "mode"},
 	}
 	for _, tt := range tests {
