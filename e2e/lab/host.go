@@ -110,7 +110,12 @@ func (h *Host) Write(name, text string, mode os.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+	// A child that is forked while the file is open for writing holds it open until it runs its own program, and a file
+	// that somebody holds so cannot be run (execve(2), ETXTBSY).
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(path, []byte(text), mode)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		return err
 	}
 	return os.Chmod(path, mode) // whatever the umask says
