@@ -31,7 +31,7 @@ func (*doctorCmd) Run(e *env, guard *api.Client) error {
 	if err := e.print(d, func(w io.Writer) { printDoctor(w, &d) }); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(d.Findings, func(f api.Finding) bool { return f.Severity != "note" }) {
+	if slices.ContainsFunc(d.Findings, func(f api.Finding) bool { return f.Severity != api.SeverityNote }) {
 		return exitError(api.ExitFindings)
 	}
 	return nil
@@ -41,7 +41,7 @@ func (*doctorCmd) Run(e *env, guard *api.Client) error {
 func withoutGuard(e *env, err error) api.Doctor {
 	d := api.Doctor{Schema: api.SchemaDoctor, Checked: []string{"guard", "configuration", "firewall"}, Findings: []api.Finding{}}
 	add := func(code, fix, text string) {
-		d.Findings = append(d.Findings, api.Finding{Code: code, Severity: "error", Text: text, Fix: fix})
+		d.Findings = append(d.Findings, api.Finding{Code: code, Severity: api.SeverityError, Text: text, Fix: fix})
 	}
 	var ae *api.Error
 	if errors.As(err, &ae) {

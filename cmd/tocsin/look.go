@@ -108,7 +108,7 @@ func printBans(w io.Writer, list *api.Bans, detail bool, now time.Time) {
 	if list.More {
 		fmt.Fprintln(w, "there are older ones: raise --limit, or choose with --since and --jail")
 	}
-	if list.Mode != "enforcing" {
+	if list.Mode != api.ModeEnforcing {
 		fmt.Fprintf(w, "the guard is %s: nobody is really kept out\n", list.Mode)
 	}
 }
@@ -167,7 +167,7 @@ func printWhy(w io.Writer, y *api.Why, now time.Time) {
 
 func printBan(w io.Writer, y *api.Why, b *api.Ban, now time.Time) {
 	verb := "is banned"
-	if y.Mode != "enforcing" {
+	if y.Mode != api.ModeEnforcing {
 		verb = "would be banned (the guard is " + y.Mode + ")"
 	}
 	who := y.Addr

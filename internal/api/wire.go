@@ -19,6 +19,20 @@ const (
 	SchemaError   = "tocsin.error/1"
 )
 
+// What the guard does with the firewall (Status.Mode).
+const (
+	ModeEnforcing = "enforcing"
+	ModeObserving = "observing"
+	ModeOff       = "off"
+)
+
+// How much a finding weighs. A note is worth knowing and changes no exit code.
+const (
+	SeverityNote    = "note"
+	SeverityWarning = "warning"
+	SeverityError   = "error"
+)
+
 // Status tells what the guard is doing.
 type Status struct {
 	Schema     string     `json:"schema"`

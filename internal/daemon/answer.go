@@ -26,11 +26,11 @@ func (g *Guard) mode() (mode, reason string, until *time.Time) {
 	switch {
 	case g.off():
 		end, _, _ := ExitOpen(g.state, time.Now()) // that it is open is known; the file only adds until when
-		return "off", "the emergency exit is open; tocsin on closes it", api.Time(end)
+		return api.ModeOff, "the emergency exit is open; tocsin on closes it", api.Time(end)
 	case !g.enforces:
-		return "observing", g.observes, nil
+		return api.ModeObserving, g.observes, nil
 	}
-	return "enforcing", "", nil
+	return api.ModeEnforcing, "", nil
 }
 
 func (g *Guard) status(ctx context.Context) (api.Status, error) {
@@ -58,7 +58,7 @@ func (g *Guard) status(ctx context.Context) (api.Status, error) {
 	if s.BansDay, err = g.store.CountBans(time.Now().Add(-24 * time.Hour)); err != nil {
 		return s, fmt.Errorf("count today's bans: %w", err)
 	}
-	s.Warnings = slices.DeleteFunc(g.findings(ctx), func(f api.Finding) bool { return f.Severity == severityNote })
+	s.Warnings = slices.DeleteFunc(g.findings(ctx), func(f api.Finding) bool { return f.Severity == api.SeverityNote })
 	return s, nil
 }
 

@@ -123,7 +123,9 @@ func (g *Guard) takeFailure(e event) {
 	}
 	if why, spared := g.spares(c, f.Prefix.Addr()); spared {
 		c.tally.spared++
-		g.trouble.spared(f.Prefix.Addr(), why)
+		if g.shield.ofTheMachine(f.Prefix.Addr()) {
+			g.trouble.spared(f.Prefix.Addr(), why)
+		}
 		return
 	}
 	if !e.seen {

@@ -15,13 +15,6 @@ import (
 	"tocsin/internal/host"
 )
 
-// How much a finding weighs. A note is worth knowing and changes no exit code.
-const (
-	severityNote    = "note"
-	severityWarning = "warning"
-	severityError   = "error"
-)
-
 // checked says what doctor looks at, for the person who sees no finding.
 var checked = []string{
 	"mode and emergency exit", "firewall", "store", "sources", "sshd's ports", "allow list", "configuration", "bridges",
@@ -36,7 +29,7 @@ func (g *Guard) findings(ctx context.Context) []api.Finding {
 	f := findings{}
 	g.findMode(&f)
 	if !mayDropPrivileges && os.Geteuid() == 0 {
-		f.add("TOC-PRV-001", severityWarning, "build it with CGO_ENABLED=0, as make build does", "this build cannot give up root's privileges, and keeps them")
+		f.add("TOC-PRV-001", api.SeverityWarning, "build it with CGO_ENABLED=0, as make build does", "this build cannot give up root's privileges, and keeps them")
 	}
 	g.findTrouble(&f)
 	g.findSources(ctx, &f)
@@ -54,37 +47,37 @@ func (f *findings) add(code, severity, fix, format string, args ...any) {
 
 func (g *Guard) findMode(f *findings) {
 	switch mode, reason, until := g.mode(); mode {
-	case "off":
+	case api.ModeOff:
 		end := "until tocsin on"
 		if until != nil {
 			end = "until " + until.Local().Format(time.DateTime)
 		}
-		f.add("TOC-OFF-001", severityWarning, "tocsin on", "the emergency exit is open, nobody is banned %s", end)
-	case "observing":
-		f.add("TOC-FW-001", severityWarning, "run it as root on a kernel with nf_tables, without --observe", "observing only: %s", reason)
+		f.add("TOC-OFF-001", api.SeverityWarning, "tocsin on", "the emergency exit is open, nobody is banned %s", end)
+	case api.ModeObserving:
+		f.add("TOC-FW-001", api.SeverityWarning, "run it as root on a kernel with nf_tables, without --observe", "observing only: %s", reason)
 	}
 }
 
 func (g *Guard) findTrouble(f *findings) {
 	t := g.trouble.look()
 	if name := g.store.MovedAside(); name != "" {
-		f.add("TOC-STO-002", severityWarning, "look at the disk; remove the file when you do not need it", "the store was damaged, its old file is %s; bans in the kernel were kept", name)
+		f.add("TOC-STO-002", api.SeverityWarning, "look at the disk; remove the file when you do not need it", "the store was damaged, its old file is %s; bans in the kernel were kept", name)
 	}
 	if t.stateInstead != "" {
-		f.add("TOC-STO-003", severityError, "make room on the disk, then restart the guard", "the state folder cannot be used (%s); the state is kept in %s until then", t.stateProblem, t.stateInstead)
+		f.add("TOC-STO-003", api.SeverityError, "make room on the disk, then restart the guard", "the state folder cannot be used (%s); the state is kept in %s until then", t.stateProblem, t.stateInstead)
 	}
 	if t.badReload != "" {
-		f.add("TOC-CFG-001", severityError, "tocsin check, then tocsin reload", "the last reload failed, the old configuration is in force: %s", t.badReload)
+		f.add("TOC-CFG-001", api.SeverityError, "tocsin check, then tocsin reload", "the last reload failed, the old configuration is in force: %s", t.badReload)
 	}
 	if st := g.store.Stats(); st.Pending > 0 && st.LastError != "" {
-		f.add("TOC-STO-001", severityError, "make room on the disk", "%s not stored yet: %s; bans go on", api.Count(st.Pending, "row is", "rows are"), st.LastError)
+		f.add("TOC-STO-001", api.SeverityError, "make room on the disk", "%s not stored yet: %s; bans go on", api.Count(st.Pending, "row is", "rows are"), st.LastError)
 	}
 	if st := g.wall.Stats(); st.LastError != "" {
-		f.add("TOC-FW-002", severityError, "nft list table inet tocsin", "the firewall refused a change: %s", st.LastError)
+		f.add("TOC-FW-002", api.SeverityError, "nft list table inet tocsin", "the firewall refused a change: %s", st.LastError)
 	}
 	for part, m := range t.parts {
 		if part != "firewall" && part != "store" {
-			f.add("TOC-RUN-001", severityError, "look at the log", "%s: %s (%s, the last at %s)", part, m.last, api.Count(int(m.n), "time", "times"), m.at.Format(time.DateTime))
+			f.add("TOC-RUN-001", api.SeverityError, "look at the log", "%s: %s (%s, the last at %s)", part, m.last, api.Count(int(m.n), "time", "times"), m.at.Format(time.DateTime))
 		}
 	}
 }
@@ -102,7 +95,7 @@ func (g *Guard) findSources(ctx context.Context, f *findings) {
 			}
 			for _, note := range c.found {
 				if strings.Contains(note, "nobody listens") {
-					f.add("TOC-SSH-001", severityWarning, "start sshd, or correct Port in sshd_config", "jail %s bans on a port on which nobody listens: %s", c.conf.Name, note)
+					f.add("TOC-SSH-001", api.SeverityWarning, "start sshd, or correct Port in sshd_config", "jail %s bans on a port on which nobody listens: %s", c.conf.Name, note)
 				}
 			}
 		}
@@ -110,26 +103,26 @@ func (g *Guard) findSources(ctx context.Context, f *findings) {
 	for _, r := range readers {
 		st := r.status()
 		if r.src != nil && strings.HasPrefix(r.name, "file:") && r.src.Stats().Files == 0 {
-			f.add("TOC-SRC-001", severityWarning, "nothing, if the service has not logged yet; else check the path", "%s does not exist; it is waited for", st.Name)
+			f.add("TOC-SRC-001", api.SeverityWarning, "nothing, if the service has not logged yet; else check the path", "%s does not exist; it is waited for", st.Name)
 		}
 		if st.Error != "" {
-			f.add("TOC-SRC-001", severityWarning, "look at the log", "%s: %s", st.Name, st.Error)
+			f.add("TOC-SRC-001", api.SeverityWarning, "look at the log", "%s: %s", st.Name, st.Error)
 		}
 		if st.Dropped > 0 {
-			f.add("TOC-SRC-003", severityWarning, "send fewer lines, or read a file", "%s: %s dropped, they came too fast", st.Name, api.Count(int(st.Dropped), "line was", "lines were"))
+			f.add("TOC-SRC-003", api.SeverityWarning, "send fewer lines, or read a file", "%s: %s dropped, they came too fast", st.Name, api.Count(int(st.Dropped), "line was", "lines were"))
 		}
 		if fs := r.filters.Load(); fs != nil && fs.outOfStep > 0 {
-			f.add("TOC-FLT-002", severityWarning, "tell the author of the filter", "%s: the filter gave up on %s", st.Name, api.Count(int(fs.outOfStep), "text", "texts"))
+			f.add("TOC-FLT-002", api.SeverityWarning, "tell the author of the filter", "%s: the filter gave up on %s", st.Name, api.Count(int(fs.outOfStep), "text", "texts"))
 		}
 		if sshSources[r.name] && !strings.HasPrefix(r.name, "journal:") {
-			f.add("TOC-SRC-002", severityNote, "with systemd, read journal:_SYSTEMD_UNIT=ssh.service instead", "%s can be written by any local user, who can so have an address banned", st.Name)
+			f.add("TOC-SRC-002", api.SeverityNote, "with systemd, read journal:_SYSTEMD_UNIT=ssh.service instead", "%s can be written by any local user, who can so have an address banned", st.Name)
 		}
 	}
 	if len(sshSources) > 0 && !slices.Contains(slices.Collect(maps.Values(sshSources)), true) && sshListens(ctx) {
-		f.add("TOC-SSH-002", severityWarning, `add a [[jail]] with name = "sshd" and filter = "sshd"; any [[jail]] replaces the built-in one`, "sshd listens here, and no jail guards it")
+		f.add("TOC-SSH-002", api.SeverityWarning, `add a [[jail]] with name = "sshd" and filter = "sshd"; any [[jail]] replaces the built-in one`, "sshd listens here, and no jail guards it")
 	}
 	if badIDs > 0 {
-		f.add("TOC-FLT-001", severityNote, "tocsin test FILTER FILE", "%s found that are no addresses; nobody is banned for them", api.Count(int(badIDs), "id was", "ids were"))
+		f.add("TOC-FLT-001", api.SeverityNote, "tocsin test FILTER FILE", "%s found that are no addresses; nobody is banned for them", api.Count(int(badIDs), "id was", "ids were"))
 	}
 }
 
@@ -142,20 +135,16 @@ func sshListens(ctx context.Context) bool {
 // one address then, and nobody among them can be banned.
 func (g *Guard) findSpared(f *findings) {
 	for a, s := range g.trouble.look().protected {
-		if !fromTheMachine(s.why) || s.n < sparedWorthSaying || time.Since(s.at) > 24*time.Hour {
+		if s.n < sparedWorthSaying || time.Since(s.at) > 24*time.Hour {
 			continue
 		}
-		f.add("TOC-NAT-001", severityWarning, "let the service see its clients' addresses (docker: userland-proxy off; proxy: real client address)",
+		f.add("TOC-NAT-001", api.SeverityWarning, "let the service see its clients' addresses (docker: userland-proxy off; proxy: real client address)",
 			"%s from %s, which is never banned (%s): are all clients behind it?", api.Count(int(s.n), "failure", "failures"), a, s.why)
 	}
 }
 
 // sparedWorthSaying is how many failures of the machine's own surroundings are more than somebody's typing errors.
 const sparedWorthSaying = 5
-
-func fromTheMachine(why string) bool {
-	return !strings.HasPrefix(why, "on the allow list") && !strings.HasPrefix(why, "allowed by")
-}
 
 // findBridges notes that frames between bridged guests pass below our chains.
 func findBridges(f *findings, classNet string) {
@@ -166,7 +155,7 @@ func findBridges(f *findings, classNet string) {
 	for _, b := range bridges {
 		members, err := os.ReadDir(filepath.Join(filepath.Dir(b), "brif"))
 		if err == nil && len(members) > 0 {
-			f.add("TOC-BRG-001", severityNote, "run a guard inside the guests", "guests bridged on %s with addresses of their own are not covered; published ports are", filepath.Base(filepath.Dir(b)))
+			f.add("TOC-BRG-001", api.SeverityNote, "run a guard inside the guests", "guests bridged on %s with addresses of their own are not covered; published ports are", filepath.Base(filepath.Dir(b)))
 		}
 	}
 }

@@ -60,7 +60,7 @@ func (g *Guard) metrics(ctx context.Context, w io.Writer) error {
 	m.Gauge("tocsin_store_pending", "Rows that wait to be written.", float64(st.Pending))
 	m.Counter("tocsin_store_errors_total", "Writes that failed and are tried again.", float64(st.Errors))
 	enforcing := 0.0
-	if mode, _, _ := g.mode(); mode == "enforcing" {
+	if mode, _, _ := g.mode(); mode == api.ModeEnforcing {
 		enforcing = 1
 	}
 	m.Gauge("tocsin_enforcing", "1 while the firewall is in use, 0 while observing or off.", enforcing)

@@ -21,6 +21,10 @@ func (p *prefixes) add(pfx netip.Prefix, why string) { p.t.Insert(pfx.Masked(), 
 
 func (p *prefixes) has(a netip.Addr) (why string, ok bool) { return p.t.Lookup(a.Unmap()) }
 
+func (p *prefixes) covers(pfx netip.Prefix) (why string, ok bool) { return p.t.LookupPrefix(pfx) }
+
+func (p *prefixes) overlaps(pfx netip.Prefix) bool { return p.t.OverlapsPrefix(pfx) }
+
 // shield is the allow list: whom nobody bans. It is owned by the decider.
 type shield struct {
 	fixed   []host.Protected   // the machine itself, its gateways and resolvers
@@ -64,6 +68,11 @@ func (s *shield) prefixes() []netip.Prefix {
 
 // covers says whether a prefix lies wholly inside an allowed one, and why that is allowed.
 func (s *shield) covers(p netip.Prefix) (why string, ok bool) { return s.table.covers(p) }
+
+// ofTheMachine says whether an address is the machine's own or belongs to its surroundings.
+func (s *shield) ofTheMachine(a netip.Addr) bool {
+	return slices.ContainsFunc(s.fixed, func(p host.Protected) bool { return p.Prefix.Contains(a) })
+}
 
 // entry finds the entry of the operator's allow list that covers a prefix.
 func (s *shield) entry(p netip.Prefix) (store.AllowEntry, bool) {
@@ -145,7 +154,3 @@ func (g *Guard) refreshShield(fixed []host.Protected, whole bool) {
 	g.shield.index()
 	g.reshield()
 }
-
-func (p *prefixes) covers(pfx netip.Prefix) (why string, ok bool) { return p.t.LookupPrefix(pfx) }
-
-func (p *prefixes) overlaps(pfx netip.Prefix) bool { return p.t.OverlapsPrefix(pfx) }

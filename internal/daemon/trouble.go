@@ -12,7 +12,7 @@ import (
 type trouble struct {
 	mu        sync.Mutex
 	parts     map[string]mishap
-	protected map[netip.Addr]sparedFailures
+	protected map[netip.Addr]sparedFailures // of the machine's own surroundings
 	badReload string
 
 	stateInstead string // where the state is kept instead, "" if it is where it should be
@@ -25,14 +25,14 @@ type mishap struct {
 	at   time.Time
 }
 
-// sparedFailures are failures of somebody who is never banned.
+// sparedFailures are failures of somebody who is never banned because of where they come from.
 type sparedFailures struct {
 	n   uint64
 	why string
 	at  time.Time
 }
 
-// maxSparedAddrs bounds the addresses that are remembered for doctor; the allow list may hold wide prefixes.
+// maxSparedAddrs bounds the addresses that are remembered for doctor; loopback alone has millions.
 const maxSparedAddrs = 100
 
 func (t *trouble) add(part string, err error) {
