@@ -17,6 +17,8 @@ const (
 	SchemaWhy     = "tocsin.why/1"
 	SchemaDoctor  = "tocsin.doctor/1"
 	SchemaError   = "tocsin.error/1"
+	SchemaJail    = "tocsin.jail/1"
+	SchemaBanned  = "tocsin.banned/1"
 )
 
 // What the guard does with the firewall (Status.Mode).
@@ -64,6 +66,62 @@ type Jail struct {
 	Bans      uint64   `json:"bans"`
 	BansNow   int      `json:"bans_now"`
 	Spared    uint64   `json:"spared"` // failures of addresses that are never banned
+}
+
+// JailDetail is one jail with everything it was told.
+type JailDetail struct {
+	Schema string `json:"schema"`
+	Jail
+	TotalBanned   uint64       `json:"total_banned"` // since the start, by whomever, restored ones included
+	FindSeconds   float64      `json:"find_seconds"`
+	BanSeconds    float64      `json:"ban_seconds"` // of the first ban; 0: without end
+	Growing       bool         `json:"growing"`     // bans grow longer
+	MaxMatches    int          `json:"max_matches"`
+	MaxLines      int          `json:"max_lines"`
+	Prefregex     string       `json:"prefregex"` // this and the next two with their tags replaced, as Python would read them
+	Failregex     []string     `json:"failregex"`
+	Ignoreregex   []string     `json:"ignoreregex"`
+	Datepattern   string       `json:"datepattern"`   // "" for the default ones
+	Journalmatch  []string     `json:"journal_match"` // one alternative each; empty if no journal is read
+	Files         []string     `json:"files"`         // logs that are read, patterns expanded
+	UseDNS        string       `json:"use_dns"`
+	LogEncoding   string       `json:"log_encoding"`
+	LogTimezone   string       `json:"log_timezone"`
+	IgnoreSelf    bool         `json:"ignore_self"`
+	IgnoreIP      []string     `json:"ignore_ip"` // what this jail never bans, beside the allow list
+	IgnoreCommand string       `json:"ignore_command"`
+	IgnoreCache   string       `json:"ignore_cache"`
+	Actions       []JailAction `json:"actions"`
+}
+
+// JailAction is what a jail does with a ban.
+type JailAction struct {
+	Name       string            `json:"name"`
+	Native     bool              `json:"native"`     // done by our own firewall
+	Properties map[string]string `json:"properties"` // as the configuration gives them
+	Runs       uint64            `json:"runs"`       // commands run since the start
+	Failures   uint64            `json:"failures"`   // of these, the ones that failed
+	Dropped    uint64            `json:"dropped"`    // bans it was never told of, for its queue was full
+	LastError  string            `json:"last_error"`
+}
+
+// Banned lists who is banned now, by jail.
+type Banned struct {
+	Schema string       `json:"schema"`
+	Jails  []BannedJail `json:"jails"` // every jail, in the order of the configuration
+}
+
+// BannedJail is one jail's part of Banned.
+type BannedJail struct {
+	Name   string     `json:"name"`
+	Banned []BannedID `json:"banned"` // by the end of the ban
+}
+
+// BannedID is one ban in few words.
+type BannedID struct {
+	ID    string     `json:"id"`
+	At    time.Time  `json:"at"`
+	Until *time.Time `json:"until"` // null: without end
 }
 
 // Source tells how far a log is read.
@@ -165,6 +223,7 @@ type AllowRequest struct {
 	Note    string  `json:"note"`
 	By      string  `json:"by"`
 	Remove  bool    `json:"remove"`
+	Jail    string  `json:"jail"` // only for this jail, and until its next reload; "": for all of them
 }
 
 // OffRequest asks to stop or to resume touching the firewall.
