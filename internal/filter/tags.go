@@ -77,13 +77,6 @@ func (e expanded) source(offset int) int {
 	return last.src + offset - last.at
 }
 
-// Expand returns a line of failregex, prefregex or ignoreregex as Python would read it: <HOST>, <F-USER> and their like
-// replaced. names says whether <HOST> takes host names as well as addresses (fail2ban's usedns is not "no").
-func Expand(re string, names bool) (string, error) {
-	e, err := expand(re, names)
-	return e.text, err
-}
-
 // expand replaces the tags of re: <HOST>, <ADDR>, <F-USER>..</F-USER> and their like become named groups. Text that only
 // looks like a tag stays. names says whether <HOST> takes host names as well as addresses (fail2ban's usedns = no).
 func expand(re string, names bool) (expanded, error) {
@@ -139,6 +132,13 @@ func expand(re string, names bool) (expanded, error) {
 	}
 	e.text = b.String()
 	return e, nil
+}
+
+// Expand is the expression re with its tags replaced, as Python would read it. usedns is that of the filter: with "no",
+// <HOST> takes no host names.
+func Expand(re, usedns string) (string, error) {
+	e, err := expand(re, usedns != "no")
+	return e.text, err
 }
 
 // isOpening says whether tag, which ends at re[end:], opens a group: F-NAME with a close somewhere behind it.
