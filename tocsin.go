@@ -47,7 +47,7 @@ type Line struct {
 type Failure struct {
 	Filter  string
 	ID      string       // the text that the filter found and that would be banned
-	Prefix  netip.Prefix // a single address (/32 or /128); zero if ID is no address
+	Prefix  netip.Prefix // a single address (/32 or /128), or the network that the filter found; zero if ID is no address
 	User    string       // the user name that was tried, "" if the line names none
 	At      time.Time
 	Line    Line
@@ -121,8 +121,10 @@ type Decision struct {
 	At       time.Time // log time for ByJail
 	Until    time.Time // zero: without end
 	Failures int       // how many failures led to it; 0 if none
+	Former   int       // bans of the same id before this one, as far as the jail remembers them (it does where bans grow)
 	Evidence []Evidence
-	Trigger  Line // the line that completed the evidence, without Text; zero for other origins
+	Fields   []Field // of the failure that completed the evidence, its user among them; hostile, for actions only, not stored
+	Trigger  Line    // the line that completed the evidence, without Text; zero for other origins
 }
 
 // Evidence is a line that a decision rests on.

@@ -24,6 +24,7 @@ type Jail struct {
 	findTime int64 // microseconds, as all times inside
 	knownFor int64
 	patient  int // how many failures ban somebody known
+	least    int // failures below which nobody is banned
 	most     int // failures kept of one address
 	seeds    [2]maphash.Seed
 	table    table
@@ -77,6 +78,10 @@ func New(o Options) (*Jail, error) {
 	// Somebody not banned has fewer than patient failures in any span of one findtime, and the window needs three of
 	// them: two behind the line at hand and one before it, for lines out of order.
 	j.most = 3 * j.patient
+	j.least = o.MaxRetry
+	if o.Weigh {
+		j.least = 1
+	}
 	j.table = newTable(j.seeds[0])
 	return j, nil
 }
@@ -113,7 +118,7 @@ func (j *Jail) Failure(dst []tocsin.Decision, f *tocsin.Failure) []tocsin.Decisi
 		ref = j.lines.add(f)
 	}
 	j.table.insert(e, node{at: at, ref: ref, user: j.user(f.User)})
-	if int(j.table.entries[e].n) < j.o.MaxRetry {
+	if int(j.table.entries[e].n) < j.least {
 		return dst
 	}
 	kept := j.gather(e, at)
@@ -232,7 +237,12 @@ func (j *Jail) key(f *tocsin.Failure) key {
 	if f.Prefix.IsValid() {
 		return j.addr(f.Prefix.Addr())
 	}
-	return key{noIP | maphash.String(j.seeds[0], f.ID)>>16, maphash.String(j.seeds[1], f.ID)}
+	return j.idKey(f.ID)
+}
+
+// idKey is the key of an id that is no address.
+func (j *Jail) idKey(id string) key {
+	return key{noIP | maphash.String(j.seeds[0], id)>>16, maphash.String(j.seeds[1], id)}
 }
 
 func (j *Jail) addr(a netip.Addr) key {
@@ -244,16 +254,16 @@ func (j *Jail) addr(a netip.Addr) key {
 	return k
 }
 
-// prefix is what a ban of f covers: zero if its id is no address.
+// prefix is what a ban of f covers: zero if its id is no address, all of a network that the filter found.
 func (j *Jail) prefix(f *tocsin.Failure) netip.Prefix {
 	if !f.Prefix.IsValid() {
 		return netip.Prefix{}
 	}
-	a := f.Prefix.Addr().Unmap()
-	if a.Is4() {
-		return netip.PrefixFrom(a, 32)
+	p := unmapped(f.Prefix)
+	if p.Addr().Is6() {
+		p = netip.PrefixFrom(p.Addr(), min(j.o.IPv6Prefix, p.Bits()))
 	}
-	return netip.PrefixFrom(a, j.o.IPv6Prefix).Masked()
+	return p.Masked()
 }
 
 // user hashes a user name to 32 bits. Two names of one address that collide, one chance in four thousand million and

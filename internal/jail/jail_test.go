@@ -477,7 +477,7 @@ func TestBare(t *testing.T) {
 			if want[k].Reason == "" || len(want[k].Evidence) == 0 {
 				t.Errorf("failure %d: %+v lacks its reason", i, want[k])
 			}
-			want[k].Reason, want[k].Evidence, want[k].Trigger = "", nil, tocsin.Line{}
+			want[k].Reason, want[k].Evidence, want[k].Fields, want[k].Trigger = "", nil, nil, tocsin.Line{}
 			n++
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {

@@ -2,6 +2,7 @@ package jail
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -61,18 +62,34 @@ func (m *model) failure(f tocsin.Failure) (until time.Time, n int, banned bool) 
 		return time.Time{}, 0, false
 	}
 	delete(m.failures, f.ID)
-	former := 0
-	for _, b := range m.bans[f.ID] {
-		if b.Origin == tocsin.ByJail && !b.At.Before(best.end.Add(-m.o.BanMemory)) {
-			former++
-		}
-	}
-	until = best.end.Add(m.o.banTime(former))
+	until = best.end.Add(m.o.banTime(m.former(f.ID, best.end)))
 	m.bans[f.ID] = append(m.bans[f.ID], tocsin.Decision{At: best.end, Until: until})
 	return until, best.n, true
 }
 
+func (m *model) former(id string, at time.Time) (n int) {
+	for _, b := range m.bans[id] {
+		if b.Origin == tocsin.ByJail && !b.At.Before(at.Add(-m.o.BanMemory)) {
+			n++
+		}
+	}
+	return n
+}
+
+// limit is the least n failures whose weights add up to enough.
 func (m *model) limit(f tocsin.Failure, first time.Time) int {
+	enough, weight := m.enough(f, first), 1
+	if n := m.former(f.ID, f.At); m.o.Weigh && n > 0 {
+		weight = min(int(math.Pow(2, float64(n)))/2+1, m.o.MaxRetry)
+	}
+	for n := 0; ; n++ {
+		if n*weight >= enough {
+			return n
+		}
+	}
+}
+
+func (m *model) enough(f tocsin.Failure, first time.Time) int {
 	patient := m.o.MaxRetry * m.o.KnownFactor
 	if at, ok := m.logins[f.ID]; ok && m.o.KnownFor > 0 && !at.Before(f.At.Add(-m.o.KnownFor)) {
 		return patient
@@ -124,6 +141,12 @@ func playModel(t *testing.T, seed uint64, steps int) {
 		BanTime: time.Duration(1+r.IntN(200)) * time.Second, BanFactor: float64(1 + r.IntN(2)), BanMax: time.Hour,
 		BanMemory: time.Duration(r.IntN(1000)) * time.Second, KnownFactor: 1 + r.IntN(3), KnownFor: time.Duration(r.IntN(300)) * time.Second,
 	}
+	if o.Weigh = r.IntN(3) == 0; o.Weigh {
+		o.BanMemory += time.Second
+	}
+	for range r.IntN(4) {
+		o.BanTimes = append(o.BanTimes, time.Duration(1+r.IntN(200))*time.Second)
+	}
 	o, err := o.checked()
 	if err != nil {
 		t.Fatal(err)
@@ -141,12 +164,18 @@ func playModel(t *testing.T, seed uint64, steps int) {
 			at = now.Add(-time.Duration(r.Int64N(int64(o.FindTime)/1e6+1)) * time.Millisecond)
 		}
 		id := fmt.Sprintf("192.0.2.%d", r.IntN(5))
-		addr := netip.MustParseAddr(id)
-		switch r.IntN(20) {
-		case 0:
+		addr, named := netip.MustParseAddr(id), r.IntN(4) == 0
+		if named { // an id that is no address
+			id = fmt.Sprintf("mallory%d", r.IntN(3))
+		}
+		switch what := r.IntN(20); {
+		case what == 0 && named:
+			j.LiftID(id, now)
+			m.lift(id, now)
+		case what == 0:
 			j.Lift(netip.PrefixFrom(addr, 32), now)
 			m.lift(id, now)
-		case 1, 2:
+		case what <= 2 && !named:
 			l := tocsin.Login{Addr: addr, Port: uint16(1 + r.IntN(3)), User: users[r.IntN(3)], At: at, Opened: r.IntN(3) > 0}
 			j.Login(&l)
 			m.login(l)

@@ -1,8 +1,11 @@
 package jail
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"math"
 	"slices"
 	"time"
@@ -22,12 +25,20 @@ type Options struct {
 	BanMax    time.Duration // 0: no limit but 100 years
 	BanMemory time.Duration // how far back bans are remembered, from the beginning of one to that of the next
 
+	// BanTimes, if there are any, are used instead of BanTime, BanFactor and BanMax: the length of a ban by the number of
+	// remembered ones, the last of them for all that follow; 0 or less: for ever.
+	BanTimes  []time.Duration
+	BanJitter time.Duration // up to so much is added to a ban that follows another one; it depends on id and time only, so a replay gives the same
+	Weigh     bool          // a failure of an id with n remembered bans counts like 2^n/2+1 of them, at most MaxRetry, as fail2ban's observer has it
+	Overall   bool          // bans by other jails, told with Elsewhere, are remembered like our own
+
 	IPv6Prefix int // IPv6 addresses are counted and banned by prefixes of this length; default 64. Shorter: more neighbours share one count
 
 	// Patience with people who have proved who they are: KnownFactor times MaxRetry failures are needed where the
 	// address logged in within KnownFor, or holds a session that is older than its first failure in the window.
 	KnownFactor int           // default 3; 1: no patience
 	KnownFor    time.Duration // 0: only open sessions count
+	KeepOnLogin bool          // a login clears no failures
 
 	// The subnet rule: SubnetBans different addresses of one /24 (IPv4) or /48 (IPv6) banned within SubnetWithin ban all
 	// of it. 0: off. It says nothing about IPv6 if IPv6Prefix is 48 or shorter.
@@ -37,6 +48,7 @@ type Options struct {
 	MaxAddresses int // addresses with failures that are kept, default 100,000; 64 to 100 bytes each, and 24 a failure. Also bounds bans, logins and sessions
 
 	Ports   []uint16 // what decisions cover; sorted by New. Empty: everything
+	Proto   tocsin.Proto
 	Verdict tocsin.Verdict
 
 	Bare bool // decisions tell whom, when and for how long, but not why: no line is kept, no reason written
@@ -86,6 +98,13 @@ func (o Options) checked() (Options, error) {
 	duration("bantime", max(o.BanTime, 0), 0, maxBanTime)
 	duration("bantime_max", o.BanMax, 0, maxBanTime)
 	duration("bantime_memory", o.BanMemory, 0, maxBanTime)
+	duration("bantime.rndtime", o.BanJitter, 0, maxBanTime)
+	if len(o.BanTimes) > maxFormer {
+		wrong("%d lengths of growing bans are more than %d", len(o.BanTimes), maxFormer)
+	}
+	for _, d := range o.BanTimes {
+		duration("the length of a growing ban", max(d, 0), 0, maxBanTime)
+	}
 	duration("known_for", o.KnownFor, 0, maxBanTime)
 	duration("subnet_within", o.SubnetWithin, 0, maxTime)
 	if o.BanFactor == 0 {
@@ -100,6 +119,9 @@ func (o Options) checked() (Options, error) {
 
 // banTime is the length of a ban after that many remembered ones; 0: for ever.
 func (o *Options) banTime(former int) time.Duration {
+	if n := len(o.BanTimes); n > 0 {
+		return max(0, o.BanTimes[min(former, n-1)])
+	}
 	if o.BanTime <= 0 {
 		return 0
 	}
@@ -112,4 +134,23 @@ func (o *Options) banTime(former int) time.Duration {
 		return max(limit, o.BanTime) // a maximum below the ban time does not shorten the first ban
 	}
 	return time.Duration(grown)
+}
+
+// jitter is what is added to the length of a ban that follows another one.
+func (o *Options) jitter(id string, at int64) time.Duration {
+	if o.BanJitter <= 0 {
+		return 0
+	}
+	h := fnv.New64a()
+	_ = binary.Write(h, binary.LittleEndian, at)
+	_, _ = io.WriteString(h, id)
+	return time.Duration(h.Sum64()%uint64(o.BanJitter.Microseconds()+1)) * time.Microsecond
+}
+
+// weight is how much a failure counts after that many remembered bans: 1, then 2, 3, 5, 9, as in fail2ban's observer.
+func (o *Options) weight(former int) int {
+	if !o.Weigh || former == 0 {
+		return 1
+	}
+	return min(1<<(min(former, 20)-1)+1, o.MaxRetry)
 }

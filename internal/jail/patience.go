@@ -25,6 +25,16 @@ func (p Patience) String() string {
 
 // limit is how many failures ban k, in a window whose first failure was at first.
 func (j *Jail) limit(k key, first, at int64) (int, Patience) {
+	n, why := j.plainLimit(k, first, at)
+	if j.o.Weigh {
+		w := j.o.weight(j.former(block{k, j.bits(k)}, at))
+		n = (n + w - 1) / w
+	}
+	return n, why
+}
+
+// plainLimit is the limit where every failure counts once.
+func (j *Jail) plainLimit(k key, first, at int64) (int, Patience) {
 	if last, ok := j.known.m[k]; ok && j.knownFor > 0 && last >= at-j.knownFor {
 		return j.patient, Known
 	}
@@ -34,8 +44,8 @@ func (j *Jail) limit(k key, first, at int64) (int, Patience) {
 	return j.o.MaxRetry, NoPatience
 }
 
-// Login notes a success. One that opens a session clears the failures up to it of the same address and user, makes the
-// address known and opens the session. One that ends a session closes the session of that address and port; if it names
+// Login notes a success. One that opens a session clears the failures up to it of the same address and user (unless
+// KeepOnLogin is set), makes the address known and opens the session. One that ends a session closes the session of that address and port; if it names
 // no port, the sessions of that address, those of its user only if it names one.
 func (j *Jail) Login(l *tocsin.Login) {
 	if !l.Addr.IsValid() {
@@ -47,7 +57,7 @@ func (j *Jail) Login(l *tocsin.Login) {
 		j.sessions.close(k, session{addr: netip.AddrPortFrom(addr, l.Port), user: user})
 		return
 	}
-	if e, _ := j.table.find(k); e != 0 && user != 0 {
+	if e, _ := j.table.find(k); e != 0 && user != 0 && !j.o.KeepOnLogin {
 		j.table.filter(e, func(n node) bool { return n.user != user || n.at > at })
 		if j.table.entries[e].n == 0 {
 			j.table.remove(e)
@@ -153,13 +163,24 @@ func (j *Jail) Standing(a netip.Addr, now time.Time) Standing {
 	if !a.IsValid() {
 		return Standing{}
 	}
-	k, at := j.addr(a), micros(now)
+	return j.standing(j.addr(a), micros(now))
+}
+
+// StandingID is Standing for an id that is no address. Of one that is banned Since is set, and Banned is zero.
+func (j *Jail) StandingID(id string, now time.Time) Standing {
+	return j.standing(j.idKey(id), micros(now))
+}
+
+func (j *Jail) standing(k key, at int64) Standing {
 	s := Standing{Sessions: len(j.sessions.m[k]), Former: j.former(block{k, j.bits(k)}, at)}
 	if last, ok := j.known.m[k]; ok {
 		s.LastLogin = fromMicros(last)
 	}
 	if on, b, ok := j.running(k, at); ok {
-		s.Banned, s.Since = on.prefix(), fromMicros(b.at)
+		s.Since = fromMicros(b.at)
+		if !k.isID() {
+			s.Banned = on.prefix()
+		}
 		if b.until != forEver {
 			s.Until = fromMicros(b.until)
 		}

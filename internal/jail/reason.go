@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"tocsin"
 )
 
 // reason is the sentence that explains a ban to people. Nothing in it comes from the log.
@@ -21,13 +23,16 @@ func (j *Jail) reason(w window) string {
 	return b.String()
 }
 
-// growth explains why a ban of on is longer than others: nothing if it is not.
-func (j *Jail) growth(on block, at int64) string {
-	n := j.former(on, at)
-	if n == 0 {
+// growth explains why a ban is longer than others: nothing if it is not.
+func (j *Jail) growth(d *tocsin.Decision) string {
+	if d.Former == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; %s in %s made this ban last %s", plural(n, "former ban"), words(j.o.BanMemory), words(j.o.banTime(n)))
+	length := "for ever"
+	if dur, ends := d.Duration(); ends {
+		length = words(dur)
+	}
+	return fmt.Sprintf("; %s in %s made this ban last %s", plural(d.Former, "former ban"), words(j.o.BanMemory), length)
 }
 
 func plural(n int, what string) string {

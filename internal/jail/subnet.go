@@ -38,17 +38,17 @@ func (j *Jail) subnet(on block, at int64) (net block, enough bool) {
 
 // banSubnet is the ban of a subnet. It rests on the lines of the ban that was one too many.
 func (j *Jail) banSubnet(last *tocsin.Decision, net block, at int64) tocsin.Decision {
-	d := j.decision(net, at)
 	bits := subnet6
 	if net.isIPv4() {
 		bits = subnet4 - 96
 	}
-	d.Prefix = netip.PrefixFrom(last.Prefix.Addr(), bits).Masked()
-	d.ID = d.Prefix.String()
-	d.Failures, d.Evidence, d.Trigger = last.Failures, last.Evidence, last.Trigger
+	prefix := netip.PrefixFrom(last.Prefix.Addr(), bits).Masked()
+	d := j.decision(net, prefix.String(), at)
+	d.Prefix = prefix
+	d.Failures, d.Evidence, d.Trigger, d.Fields = last.Failures, last.Evidence, last.Trigger, last.Fields
 	if !j.o.Bare {
 		d.Reason = fmt.Sprintf("%d addresses of %v banned within %s (the limit is %d), the last of them %v%s",
-			j.o.SubnetBans, d.Prefix, words(j.o.SubnetWithin), j.o.SubnetBans, last.Prefix, j.growth(net, at))
+			j.o.SubnetBans, d.Prefix, words(j.o.SubnetWithin), j.o.SubnetBans, last.Prefix, j.growth(&d))
 	}
 	j.remember(net, &d, true)
 	j.stats.Bans++
