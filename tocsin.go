@@ -71,10 +71,12 @@ type Login struct {
 // Verdict is what happens to the packets of somebody banned.
 type Verdict uint8
 
-// The verdicts. Drop is silence; Reject answers with a reset or an ICMP error.
+// The verdicts. Drop is silence; Reject answers with a reset or an ICMP error. Pass leaves the packets alone: the ban is
+// one of actions only, such as a mail, and no firewall may enforce it.
 const (
 	Drop Verdict = iota
 	Reject
+	Pass
 )
 
 // Action is what a decision does.
@@ -146,7 +148,7 @@ func (d *Decision) InForce(now time.Time) bool {
 	return d.Action == Ban && (d.Until.IsZero() || now.Before(d.Until))
 }
 
-func (v Verdict) String() string { return word("verdict", int(v), "drop", "reject") }
+func (v Verdict) String() string { return word("verdict", int(v), "drop", "reject", "pass") }
 func (a Action) String() string  { return word("action", int(a), "ban", "unban") }
 func (o Origin) String() string  { return word("origin", int(o), "jail", "operator", "fleet", "list") }
 func (p Proto) String() string   { return word("proto", int(p), "tcp", "udp") }

@@ -84,6 +84,16 @@ func TestClientAndServerAgree(t *testing.T) {
 			gotBan = r
 			return Change{}, Errorf(ExitFindings, "do not", "that is the gateway")
 		},
+		Jail: func(_ context.Context, name string) (JailDetail, error) {
+			if name != "my jail" {
+				return JailDetail{}, NoJail(name, "")
+			}
+			return JailDetail{Jail: Jail{Name: name}, TotalBanned: 3}, nil
+		},
+		Banned: func(_ context.Context, jail string) (Banned, error) {
+			return Banned{Jails: []BannedJail{{Name: jail, Banned: []BannedID{{ID: "192.0.2.7"}}}}}, nil
+		},
+		Reopen:  func(context.Context) (Change, error) { return Change{Text: "reopened"}, nil },
 		Metrics: func(_ context.Context, w io.Writer) error { _, err := io.WriteString(w, "up 1\n"); return err },
 	})
 	c, ctx := NewClient(path), context.Background()
@@ -106,6 +116,18 @@ func TestClientAndServerAgree(t *testing.T) {
 	}
 	if gotBan != r {
 		t.Errorf("Ban(%+v) arrives as %+v", r, gotBan)
+	}
+	if j, err := c.Jail(ctx, "my jail"); err != nil || j.Name != "my jail" || j.TotalBanned != 3 {
+		t.Errorf("Jail() = %+v, %v", j, err)
+	}
+	if _, err := c.Jail(ctx, "a%2Fb/../c?d"); !errors.As(err, &e) || e.Code != CodeNoJail || e.Msg != `no jail is named "a%2Fb/../c?d"` {
+		t.Errorf("Jail() error = %#v, want code %q", err, CodeNoJail)
+	}
+	if b, err := c.Banned(ctx, "a&b"); err != nil || len(b.Jails) != 1 || b.Jails[0].Name != "a&b" || b.Jails[0].Banned[0].ID != "192.0.2.7" {
+		t.Errorf("Banned() = %+v, %v", b, err)
+	}
+	if r, err := c.Reopen(ctx); err != nil || r.Text != "reopened" {
+		t.Errorf("Reopen() = %+v, %v", r, err)
 	}
 	var page strings.Builder
 	if err := c.Metrics(ctx, &page); err != nil || page.String() != "up 1\n" {

@@ -55,6 +55,21 @@ func (c *Client) Bans(ctx context.Context, q BansQuery) (Bans, error) {
 	return get[Bans](ctx, c, "/v1/bans", q.values())
 }
 
+// Jail asks for one jail with everything it was told. The error of a jail that is not there has CodeNoJail.
+func (c *Client) Jail(ctx context.Context, name string) (JailDetail, error) {
+	return get[JailDetail](ctx, c, "/v1/jails/"+url.PathEscape(name), nil)
+}
+
+// Banned asks who is banned now, in few words: by one jail, or by all of them if jail is "". The error of a jail that is
+// not there has CodeNoJail.
+func (c *Client) Banned(ctx context.Context, jail string) (Banned, error) {
+	q := url.Values{}
+	if jail != "" {
+		q.Set("jail", jail)
+	}
+	return get[Banned](ctx, c, "/v1/banned", q)
+}
+
 // Why asks about one address.
 func (c *Client) Why(ctx context.Context, addr netip.Addr) (Why, error) {
 	return get[Why](ctx, c, "/v1/why", url.Values{"addr": {addr.String()}})
@@ -83,6 +98,11 @@ func (c *Client) Off(ctx context.Context, r OffRequest) (Change, error) {
 // Reload makes the guard read its configuration again.
 func (c *Client) Reload(ctx context.Context) (Change, error) {
 	return post(ctx, c, "/v1/reload", struct{}{})
+}
+
+// Reopen makes the guard open the log anew that it writes in fail2ban's format: somebody has moved it away.
+func (c *Client) Reopen(ctx context.Context) (Change, error) {
+	return post(ctx, c, "/v1/reopen", struct{}{})
 }
 
 // Metrics copies the guard's metrics to w, in Prometheus' text format.
@@ -122,10 +142,13 @@ func call[T any](ctx context.Context, c *Client, method, path string, q url.Valu
 	return v, nil
 }
 
-// do sends one request; every answer but 200 becomes an *Error.
+// do sends one request; every answer but 200 becomes an *Error. path is escaped already.
 func (c *Client) do(ctx context.Context, method, path string, q url.Values, body []byte) (*http.Response, error) {
-	u := url.URL{Scheme: "http", Host: "guard", Path: path, RawQuery: q.Encode()}
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
+	target := "http://guard" + path
+	if len(q) > 0 {
+		target += "?" + q.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil {
 		return nil, Errorf(ExitFailed, "", err.Error())
 	}

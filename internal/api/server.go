@@ -38,6 +38,8 @@ type Operations struct {
 	Bans    func(context.Context, BansQuery) (Bans, error)
 	Why     func(context.Context, netip.Addr) (Why, error)
 	Allowed func(context.Context) (Allowed, error)
+	Jail    func(ctx context.Context, name string) (JailDetail, error)
+	Banned  func(ctx context.Context, jail string) (Banned, error) // jail "": all of them
 	Metrics func(context.Context, io.Writer) error
 
 	Ban    func(context.Context, BanRequest) (Change, error)
@@ -45,6 +47,7 @@ type Operations struct {
 	Allow  func(context.Context, AllowRequest) (Change, error)
 	Off    func(context.Context, OffRequest) (Change, error)
 	Reload func(context.Context) (Change, error)
+	Reopen func(context.Context) (Change, error)
 }
 
 // Handler serves the operations. It must be reached through a server made by Serve, which tells it who the peer is.
@@ -60,6 +63,8 @@ func Handler(op Operations) http.Handler {
 		}
 		return op.Bans(r.Context(), q)
 	})
+	look(mux, "GET /v1/jails/{name}", func(r *http.Request) (any, error) { return op.Jail(r.Context(), r.PathValue("name")) })
+	look(mux, "GET /v1/banned", func(r *http.Request) (any, error) { return op.Banned(r.Context(), r.URL.Query().Get("jail")) })
 	look(mux, "GET /v1/why", func(r *http.Request) (any, error) {
 		addr, err := parseAddr(r.URL.Query().Get("addr"))
 		if err != nil {
@@ -81,6 +86,7 @@ func Handler(op Operations) http.Handler {
 	change(mux, "POST /v1/allow", op.Allow)
 	change(mux, "POST /v1/off", op.Off)
 	change(mux, "POST /v1/reload", func(ctx context.Context, _ struct{}) (Change, error) { return op.Reload(ctx) })
+	change(mux, "POST /v1/reopen", func(ctx context.Context, _ struct{}) (Change, error) { return op.Reopen(ctx) })
 	return mux
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -297,6 +298,17 @@ type Error struct {
 	Exit   int    `json:"exit"` // the exit code of the command, see docs/manual/cli.md
 	Msg    string `json:"error"`
 	Hint   string `json:"hint"`
+	Code   string `json:"code,omitempty"` // for programs; "" for most errors
+}
+
+// CodeNoJail is the code of the error about a jail that is not there.
+const CodeNoJail = "no-jail"
+
+// NoJail is the error about a jail that is not there; hint tells which are.
+func NoJail(name, hint string) *Error {
+	e := Errorf(ExitUsage, hint, fmt.Sprintf("no jail is named %q", name))
+	e.Code = CodeNoJail
+	return e
 }
 
 func (e *Error) Error() string { return e.Msg }

@@ -33,8 +33,11 @@ type cell struct {
 	found   []string // how ports and sources were found, for people
 
 	jail       *jail.Jail
-	allow      prefixes
-	rebuilding bool // counts records that were seen before a restart
+	f2b        *fail2ban.Jail // nil: a jail of tocsin.toml
+	ignored    []string       // whom this jail never bans: addresses, networks, host names
+	allow      prefixes       // those of ignored that are no names
+	names      []string       // those that are
+	rebuilding bool           // counts records that were seen before a restart
 	tally      struct{ failures, logins, bans, spared, badIDs uint64 }
 }
 
@@ -140,8 +143,9 @@ func (b *builder) cell(ctx context.Context, j *config.Jail) *cell {
 		b.wrong(j, "name", err)
 	}
 	for _, p := range j.Allow {
-		c.allow.add(p, "allowed by the configuration")
+		c.ignored = append(c.ignored, tocsin.PrefixString(p))
 	}
+	c.indexIgnored()
 	c.sources = b.sourceNames(ctx, j, c)
 	for i, name := range c.sources {
 		if _, err := source.Parse(name); err != nil {

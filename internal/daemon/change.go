@@ -23,6 +23,7 @@ func (g *Guard) operations() api.Operations {
 	return api.Operations{
 		Status: g.status, Doctor: g.doctor, Bans: g.bans, Why: g.why, Allowed: g.allowed, Metrics: g.metrics,
 		Ban: g.ban, Unban: g.unban, Allow: g.allow, Off: g.moveExitBy, Reload: g.reloadNow,
+		Jail: g.jailDetail, Banned: g.bannedNow, Reopen: g.reopen,
 	}
 }
 
@@ -161,7 +162,7 @@ func (g *Guard) banNow(p netip.Prefix, r api.BanRequest) (api.Change, error) {
 	if r.Jail != "" {
 		c := g.cellNamed(r.Jail)
 		if c == nil {
-			return api.Change{}, api.Errorf(api.ExitUsage, "the jails are: "+g.jailNames(), fmt.Sprintf("no jail is named %q", r.Jail))
+			return api.Change{}, api.NoJail(r.Jail, "the jails are: "+g.jailNames())
 		}
 		if why, ok := c.allow.covers(p); ok {
 			return api.Change{}, refused("", "%s is never banned by jail %s: %s", d.ID, r.Jail, why)
@@ -273,6 +274,9 @@ func undoUnban(k banKey, b activeBan, now time.Time) string {
 }
 
 func (g *Guard) allow(ctx context.Context, r api.AllowRequest) (api.Change, error) {
+	if r.Jail != "" {
+		return g.ignore(ctx, r)
+	}
 	p, err := parsePrefix(r.Prefix)
 	if err != nil {
 		return api.Change{}, err

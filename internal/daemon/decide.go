@@ -288,8 +288,11 @@ func (g *Guard) tell(d *tocsin.Decision) {
 // remember keeps a running ban at hand. Their number is bounded by the firewall, which refuses more than a million.
 func (g *Guard) remember(d *tocsin.Decision) {
 	k := banKey{d.Jail, d.ID}
-	if _, known := g.active[k]; !known && len(g.active) >= maxActive {
-		return
+	if _, known := g.active[k]; !known {
+		if len(g.active) >= maxActive {
+			return
+		}
+		g.banned[d.Jail]++
 	}
 	g.active[k] = activeBan{at: d.At, until: d.Until, prefix: d.Prefix, origin: d.Origin}
 	if !d.Until.IsZero() && (g.nextEnd.IsZero() || d.Until.Before(g.nextEnd)) {

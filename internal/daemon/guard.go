@@ -71,7 +71,8 @@ type Guard struct {
 	path     string // of the configuration in force
 	shield   *shield
 	active   map[banKey]activeBan
-	nextEnd  time.Time // no ban of active ends before
+	banned   map[string]uint64 // bans by jail since the start, whoever took them, those restored included
+	nextEnd  time.Time         // no ban of active ends before
 	tally    map[tallyKey]*store.FailureCount
 	wasOff   bool
 	late     bool // the store let the last decision wait too long
@@ -126,7 +127,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	g := &Guard{
 		o: o, log: o.Log, state: o.Config.State, started: time.Now(), life: ctx, path: o.Path,
 		events: make(chan event, eventQueue), calls: make(chan func()), ended: make(chan struct{}),
-		active: map[banKey]activeBan{}, tally: map[tallyKey]*store.FailureCount{},
+		active: map[banKey]activeBan{}, banned: map[string]uint64{}, tally: map[tallyKey]*store.FailureCount{},
 	}
 	g.o.Name = cmp.Or(o.Name, "tocsin")
 	first, err := build(ctx, o.Config, true)

@@ -53,6 +53,7 @@ func conform(t *testing.T, open func() wall) {
 		{"Ban by another jail", func(w wall) error { return w.Ban(ban("192.0.2.1", jail("web"))) }, nil, 3, 1, 2, true},
 		{"Ban of other ports", func(w wall) error { return w.Ban(ban("192.0.2.1", jail("ftp"), ports(21))) }, nil, 4, 1, 3, true},
 		{"Ban of an id that is no address", func(w wall) error { return w.Ban(ban("root")) }, nil, 4, 1, 3, true},
+		{"Ban of actions only", func(w wall) error { return w.Ban(ban("192.0.2.5", passed)) }, nil, 4, 1, 3, true},
 		{"Ban that is over", func(w wall) error { return w.Ban(ban("192.0.2.9", lasting(-time.Hour))) }, nil, 4, 1, 3, true},
 		{"Unban", func(w wall) error { return w.Unban(ban("192.0.2.1"), ban("192.0.2.1", jail("ftp"))) }, nil, 2, 1, 2, true},
 		{"Unban of an unknown", func(w wall) error { return w.Unban(ban("192.0.2.77")) }, nil, 2, 1, 2, true},
@@ -61,6 +62,10 @@ func conform(t *testing.T, open func() wall) {
 		{"Sync", func(w wall) error { return w.Sync(now) }, nil, 4, 0, 5, true},
 		{"Sync an hour and a bit later", func(w wall) error { return w.Sync(now.Add(61 * time.Minute)) }, nil, 1, 0, 1, true},
 		{"Restore", func(w wall) error { return restore(w, []tocsin.Decision{ban("192.0.2.1"), ban("192.0.2.2")}, allow) }, nil, 2, 1, 2, true},
+		{"Ban becomes one of actions only", func(w wall) error { return w.Ban(ban("192.0.2.2", passed)) }, nil, 1, 1, 1, true},
+		{"Restore skips bans of actions only", func(w wall) error {
+			return restore(w, []tocsin.Decision{ban("192.0.2.1"), ban("192.0.2.2", passed)}, allow)
+		}, nil, 1, 1, 1, true},
 		{"Restore skips what is over", func(w wall) error {
 			return restore(w, []tocsin.Decision{ban("192.0.2.1", lasting(-time.Hour)), ban("192.0.2.2")}, nil)
 		}, nil, 1, 0, 1, true},

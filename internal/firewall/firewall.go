@@ -224,7 +224,7 @@ func (f *Firewall) failed(what string, err error) error {
 }
 
 // Ban puts bans in force, all of them in one transaction. A ban that holds already gets the new end, ports and verdict.
-// Decisions whose id is no address are none of the firewall's business and are skipped.
+// Decisions whose id is no address, or whose verdict is Pass, are none of the firewall's business and are skipped.
 //
 // On an error the bans are remembered, and done by the next Sync or Watch. It returns ErrOff if the table does not stand,
 // and ErrFull if some were refused; those that found room are in force then.

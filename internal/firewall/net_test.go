@@ -103,6 +103,9 @@ func (h *host) open(o Options) *Firewall {
 }
 
 // ban is a decision of the jail sshd about port 22 for an hour; change it with the functions below.
+// passed makes a ban one of actions only.
+func passed(d *tocsin.Decision) { d.Verdict = tocsin.Pass }
+
 func ban(id string, with ...func(*tocsin.Decision)) tocsin.Decision {
 	d := tocsin.Decision{Jail: "sshd", ID: id, Ports: []uint16{22}, At: time.Now(), Until: time.Now().Add(time.Hour)}
 	if p, err := netip.ParsePrefix(id); err == nil {

@@ -182,6 +182,7 @@ func TestPackets(t *testing.T) {
 		{"two groups", []tocsin.Decision{ban(attacker4), ban(attacker4, jail("web"), ports(80), rejected)}, "", "a4@22 dropped, a4@80 rejected"},
 		{"UDP ports are others", []tocsin.Decision{ban(attacker4, udp)}, "", ""},
 		{"over", []tocsin.Decision{ban(attacker4, lasting(-time.Second))}, "", ""},
+		{"a ban of actions only", []tocsin.Decision{ban(attacker4, passed, ports())}, "", ""},
 		{"an id that is no address", []tocsin.Decision{ban("root")}, "", ""},
 		{"IPv4 within IPv6", []tocsin.Decision{ban("::ffff:10.9.0.66")}, "", "a4@22 dropped"},
 	}

@@ -136,12 +136,12 @@ func plain(p netip.Prefix) netip.Prefix {
 }
 
 // ban records d and returns the targets that changed: the one that d holds, and the one that the same ban held before if
-// that is another. Both are nil if there is nothing to hold: the id is no address, or the ban is over, or there are too
-// many.
+// that is another. Both are nil if there is nothing to hold: the id is no address, or the ban lets packets
+// pass, or is over, or there are too many.
 func (w *wanted) ban(d *tocsin.Decision, now time.Time) (held, before *target) {
 	o := owner{d.Jail, d.ID}
 	before = w.bans[o]
-	if !d.Prefix.IsValid() || ended(d.Until, now) {
+	if !d.Prefix.IsValid() || d.Verdict == tocsin.Pass || ended(d.Until, now) {
 		w.unban(o)
 		return nil, before
 	}
