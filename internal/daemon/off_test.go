@@ -157,6 +157,11 @@ func enterNetworkOfItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		home.Close()
+		runtime.UnlockOSThread()
+		t.Skipf("cannot make a network namespace here: %v", err) // a guard of an earlier test gave up what it takes
+	}
 	t.Cleanup(func() {
 		if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
 			t.Fatal(err) // the thread stays locked, so it ends with the test
@@ -164,9 +169,6 @@ func enterNetworkOfItsOwn(t *testing.T) {
 		home.Close()
 		runtime.UnlockOSThread()
 	})
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		t.Skipf("cannot make a network namespace here: %v", err)
-	}
 	if err := firewall.Available(); err != nil {
 		t.Skip(err)
 	}
