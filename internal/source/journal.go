@@ -25,7 +25,9 @@ type JournalOptions struct {
 	// journalctl takes two terms of the same field for alternatives.
 	Require []string
 
-	Marks []Mark // of the last run; the newest with a cursor counts
+	// Marks are those of the last run; the newest with a cursor counts. Where none has one, what was written up to the time
+	// of the newest was seen, and what came later is news.
+	Marks []Mark
 
 	// Since is from where entries before the mark are handed over again, flagged Seen; without a mark, every entry up
 	// to now. Zero: only what is news.
@@ -111,6 +113,7 @@ type journalRun struct {
 
 	mark     cursor    // where the run before ended: what is not behind it was seen
 	seenTill time.Time // without a mark, entries up to this time were seen
+	readTill time.Time // with one that has no cursor, entries that claim no later time were
 
 	last     cursor // the last entry that was read, or known
 	noCursor bool   // journalctl refused it: only its time helps
@@ -128,13 +131,20 @@ func newJournalRun(j *Journal, s Sink) *journalRun {
 	now := time.Now()
 	r := &journalRun{Journal: j, sink: s, from: j.o.Since, began: now}
 	r.rec.Source = j.o.Name
-	var newest time.Time
+	var newest, till time.Time // till: of the marks without a cursor
 	for _, m := range j.o.Marks {
 		if c, ok := parseCursor([]byte(m.Cursor)); ok && !m.At.Before(newest) {
 			r.mark, newest = c, m.At
+		} else if m.Cursor == "" && m.At.After(till) {
+			till = m.At
 		}
 	}
 	switch {
+	case r.mark.isZero() && !till.IsZero():
+		r.readTill = till
+		if r.from.IsZero() || r.from.After(till) {
+			r.from = till
+		}
 	case r.mark.isZero() && r.from.IsZero():
 		r.from = now
 	case r.mark.isZero():
@@ -331,7 +341,8 @@ func (r *journalRun) hand(x *exportReader) {
 	if us, ok := x.microseconds("_SOURCE_REALTIME_TIMESTAMP", "__REALTIME_TIMESTAMP"); ok {
 		r.rec.At = time.UnixMicro(us)
 	}
-	r.rec.Seen = !r.mark.isZero() && !r.last.after(r.mark) || !r.last.time().After(r.seenTill)
+	r.rec.Seen = !r.mark.isZero() && !r.last.after(r.mark) || !r.last.time().After(r.seenTill) ||
+		!r.readTill.IsZero() && !r.rec.At.After(r.readTill)
 	if r.rec.Seen {
 		r.seen.Add(1)
 	}
