@@ -63,6 +63,7 @@ type env struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	flags          *cli
+	fail2ban       string // the command's --fail2ban, over that of the configuration
 	parser         *kong.Kong
 }
 

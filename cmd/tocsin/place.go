@@ -37,6 +37,13 @@ func (e *env) config() (c *config.Config, path string, err error) {
 		}
 	}
 	e.adjust(c)
+	if e.fail2ban != "" {
+		dir, err := filepath.Abs(e.fail2ban)
+		if err != nil {
+			return nil, path, fmt.Errorf("find folder %s: %w", e.fail2ban, err)
+		}
+		c.RunFail2ban(dir)
+	}
 	return c, path, nil
 }
 

@@ -314,6 +314,25 @@ func checkPath(s string) error {
 	return nil
 }
 
+// checkFolder takes a path, or nothing.
+func checkFolder(s string) error {
+	if s == "" {
+		return nil
+	}
+	return checkPath(s)
+}
+
+// checkLog takes "auto", "off" or a path.
+func checkLog(s string) error {
+	if s == "auto" || s == "off" {
+		return nil
+	}
+	if err := checkPath(s); err != nil {
+		return &Error{Msg: fmt.Sprintf("%q is neither auto nor off nor a whole path", clip(s)), Hint: `begin a path with "/"`}
+	}
+	return nil
+}
+
 // checkSocket knows the bound of a unix socket's path: 108 bytes with its NUL (unix(7), sun_path).
 func checkSocket(s string) error {
 	if err := checkPath(s); err != nil {

@@ -14,6 +14,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"tocsin"
@@ -38,7 +39,8 @@ type Config struct {
 	Socket    string // unix socket of the guard
 	Listen    string // "HOST:PORT" of the pages; "" if switched off
 	Guard     Guard
-	Jails     []Jail // in the order of the file; never empty: a file without a jail has the default one
+	Fail2ban  Fail2ban
+	Jails     []Jail // in the order of the file; a file without a jail has the default one, unless fail2ban's are run
 	Retention Retention
 
 	where map[string]Pos
@@ -48,6 +50,16 @@ type Config struct {
 type Guard struct {
 	Observe bool           // decide and show, touch no firewall
 	Allow   []netip.Prefix // never banned; masked
+}
+
+// Fail2ban says how jails of fail2ban are run.
+type Fail2ban struct {
+	Dir          string        // of its configuration; "": none is run
+	Log          string        // in its format: "auto", "off", or a path
+	IPv6Prefix   int           // IPv6 failures are counted and banned by this prefix length
+	KnownFactor  int           // addresses that logged in within KnownFor may fail this many times as often
+	KnownFor     time.Duration // 0: nobody is known
+	ClearByLogin bool          // a login clears failures of the same user
 }
 
 // Retention says how long what was seen is kept.
@@ -90,6 +102,12 @@ type Jail struct {
 type Ports struct {
 	Auto, All bool
 	List      []uint16
+}
+
+// RunFail2ban makes c run the jails of the folder dir, in place of the default jail.
+func (c *Config) RunFail2ban(dir string) {
+	c.Fail2ban.Dir = dir
+	c.Jails = slices.DeleteFunc(c.Jails, func(j Jail) bool { return j.where[""].Line == 0 })
 }
 
 // Pos is where the value of a key stands: "state", "guard.allow", "retention.bans". A key that the file leaves at its

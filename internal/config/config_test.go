@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -59,6 +60,13 @@ listen = ""
 [guard]
 observe = true
 allow = ["198.51.100.0/24", "2001:db8:1::/48", "192.0.2.7", "::ffff:192.0.2.8"]
+[fail2ban]
+dir = "/etc/fail2ban"
+log = "/var/log/fail2ban.log"
+ipv6_prefix = 64
+known_factor = 3
+known_for = "5d"
+clear_by_login = true
 [[jail]]
 name = "ssh"
 enabled = false
@@ -102,6 +110,7 @@ func TestParseWhole(t *testing.T) {
 		Guard: Guard{Observe: true, Allow: []netip.Prefix{
 			prefix("198.51.100.0/24"), prefix("2001:db8:1::/48"), prefix("192.0.2.7/32"), prefix("192.0.2.8/32"),
 		}},
+		Fail2ban: Fail2ban{Dir: "/etc/fail2ban", Log: "/var/log/fail2ban.log", IPv6Prefix: 64, KnownFactor: 3, KnownFor: 5 * day, ClearByLogin: true},
 		Jails: []Jail{{
 			Name: "ssh", Filter: "sshd[mode=aggressive]", Enabled: false, Verdict: tocsin.Reject,
 			Sources:  []string{"file:/var/log/auth.log", "journal:_SYSTEMD_UNIT=ssh.service", "syslog:udp://127.0.0.1:5514"},
@@ -128,8 +137,8 @@ func TestParseWhole(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if len(places) != 8 {
-		t.Errorf("%d places outside the jails, want those of 8 keys: %v", len(places), places)
+	if len(places) != 14 {
+		t.Errorf("%d places outside the jails, want those of 14 keys: %v", len(places), places)
 	}
 }
 
@@ -220,6 +229,39 @@ func TestDefault(t *testing.T) {
 	}
 	if p := j.Pos("filter"); p != (Pos{}) {
 		t.Errorf("place of the default jail: got %v, want none", p)
+	}
+}
+
+func TestJailsOfFail2ban(t *testing.T) {
+	tests := []struct {
+		name, text, dir string
+		want            []string
+	}{
+		{"off", "", "", []string{"sshd"}},
+		{"in the file", "[fail2ban]\ndir = \"/etc/fail2ban\"\n", "", nil},
+		{"by hand", "", "/etc/fail2ban", nil},
+		{"with a jail of its own", "[[jail]]\nname = \"sshd\"\n", "/etc/fail2ban", []string{"sshd"}},
+	}
+	for _, tt := range tests {
+		c, err := Parse("", []byte(tt.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tt.dir != "" {
+			c.RunFail2ban(tt.dir)
+		}
+		var got []string
+		for _, j := range c.Jails {
+			got = append(got, j.Name)
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: jails %q, want %q", tt.name, got, tt.want)
+		}
+	}
+	for _, text := range []string{"dir = \"etc\"", "log = \"never\"", "log = \"\"", "ipv6_prefix = 129", "known_factor = 0", "known_for = \"2y\""} {
+		if _, err := Parse("", []byte("[fail2ban]\n"+text)); err == nil {
+			t.Errorf("%s is taken", text)
+		}
 	}
 }
 

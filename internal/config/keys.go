@@ -11,7 +11,7 @@ import (
 
 // Key is one setting of tocsin.toml: what the manual says about it and what the reader does with it.
 type Key struct {
-	Table   string // "" for the top of the file, "guard", "jail", "retention"
+	Table   string // "" for the top of the file, "guard", "fail2ban", "jail", "retention"
 	Name    string
 	Default string // as it would be written; "" if Missing says what happens without it
 	Example string // where there is no Default
@@ -36,6 +36,19 @@ var keys = []Key{
 		set: booleans(func(t target) *bool { return &t.config.Guard.Observe })},
 	{Table: "guard", Name: "allow", Default: "[]", Doc: "Addresses and prefixes that no jail bans. Loopback, the machine's own addresses, its gateway and resolvers are never banned anyway.",
 		set: prefixes(func(t target) *[]netip.Prefix { return &t.config.Guard.Allow })},
+
+	{Table: "fail2ban", Name: "dir", Default: `""`, Doc: `Folder of fail2ban's configuration, usually "/etc/fail2ban": every enabled jail of it runs, and the built-in jail for sshd does not. "" switches it off.`,
+		set: texts(func(t target) *string { return &t.config.Fail2ban.Dir }, checkFolder)},
+	{Table: "fail2ban", Name: "log", Default: `"auto"`, Doc: `Log that is written in fail2ban's own format. "auto": the logtarget of fail2ban.conf, if an enabled jail reads that file, as recidive does; "off": none; or a path.`,
+		set: texts(func(t target) *string { return &t.config.Fail2ban.Log }, checkLog)},
+	{Table: "fail2ban", Name: "ipv6_prefix", Default: "128", Doc: "As ipv6_prefix of a [[jail]], for all jails of fail2ban, which bans single addresses. 32 to 128.",
+		set: wholes(func(t target) *int { return &t.config.Fail2ban.IPv6Prefix }, 32, 128)},
+	{Table: "fail2ban", Name: "known_factor", Default: "1", Doc: "As known_factor of a [[jail]], for all jails of fail2ban, which has no patience. 1 to 100.",
+		set: wholes(func(t target) *int { return &t.config.Fail2ban.KnownFactor }, 1, 100)},
+	{Table: "fail2ban", Name: "known_for", Default: `"30d"`, Doc: `How long a login makes an address known to the jails of fail2ban, if known_factor is more than 1; "0s" knows nobody.`,
+		set: durations(func(t target) *time.Duration { return &t.config.Fail2ban.KnownFor }, maxDuration, orZero)},
+	{Table: "fail2ban", Name: "clear_by_login", Default: "false", Doc: "true: a login clears the failures of the same user from the same address, as in the jails of this file. With fail2ban it does not.",
+		set: booleans(func(t target) *bool { return &t.config.Fail2ban.ClearByLogin })},
 
 	{Table: "jail", Name: "name", Example: `"sshd"`, Missing: "a mistake", Doc: "Bans are kept by this name; each jail has its own.",
 		set: texts(func(t target) *string { return &t.jail.Name }, checkName)},

@@ -22,7 +22,7 @@ type reader struct {
 	data    []byte
 	lines   []int // where each line begins
 	errs    Errors
-	singles map[string]*section // the tables that stand once: "", "guard", "retention"
+	singles map[string]*section // the tables that stand once: "", "guard", "fail2ban", "retention"
 	jails   []*section
 	full    bool     // that there are too many jails is told
 	current *section // the table that the next keys belong to; nil: one we do not know, whose keys are passed over
@@ -50,7 +50,7 @@ func newReader(name string, data []byte) *reader {
 	}
 	whole := target{config: r.config}
 	r.singles = map[string]*section{}
-	for _, table := range []string{"", "guard", "retention"} {
+	for _, table := range []string{"", "guard", "fail2ban", "retention"} {
 		r.singles[table] = &section{table: table, target: whole, seen: map[string]int{}}
 		r.defaults(table, whole)
 	}
@@ -127,7 +127,7 @@ func (r *reader) header(path []string, at int, array bool) {
 		r.current = r.single(name, at)
 	default:
 		r.current = nil
-		r.fail(at, "the tables are [guard], [[jail]] and [retention]", "unknown table %q", clip(name))
+		r.fail(at, "the tables are [guard], [fail2ban], [[jail]] and [retention]", "unknown table %q", clip(name))
 	}
 }
 
@@ -290,7 +290,8 @@ func keyPath(it unstable.Iterator, base int) (path []string, at int) {
 
 // finish does what needs a whole jail or a whole file.
 func (r *reader) finish() {
-	if len(r.jails) == 0 {
+	r.checkFail2ban()
+	if len(r.jails) == 0 && r.config.Fail2ban.Dir == "" {
 		s := r.newJail(-1)
 		s.seen["name"] = -1
 		s.target.jail.Name = "sshd"
@@ -303,6 +304,17 @@ func (r *reader) finish() {
 			j.Filter = j.Name
 		}
 		r.config.Jails = append(r.config.Jails, *s.target.jail)
+	}
+}
+
+// checkFail2ban compares its times with how long things are kept, as checkTimes does for a jail.
+func (r *reader) checkFail2ban() {
+	f, kept := &r.config.Fail2ban, r.config.Retention.Logins
+	if at, ok := r.singles["fail2ban"].seen["known_for"]; !ok {
+		f.KnownFor = min(f.KnownFor, kept)
+	} else if f.KnownFor > kept {
+		r.fail(at, fmt.Sprintf("keep them longer: logins = %q under [retention]", FormatDuration(f.KnownFor)),
+			"known_for %q is longer than logins are kept, %q", FormatDuration(f.KnownFor), FormatDuration(kept))
 	}
 }
 
