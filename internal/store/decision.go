@@ -43,6 +43,22 @@ func once(d *tocsin.Decision) int64 {
 
 // putDecision writes a decision with its evidence, unless it is there already, and ends the ban whose place it takes.
 func (f *file) putDecision(ctx context.Context, d *tocsin.Decision) error {
+	n, err := f.insertDecision(ctx, d)
+	if err != nil || n == 0 {
+		return err
+	}
+	return f.end(ctx, d, n)
+}
+
+// end ends the ban whose place d takes, which is row n.
+func (f *file) end(ctx context.Context, d *tocsin.Decision, n int64) error {
+	by, reason := endedBy(d)
+	_, err := f.stmt.endFormer.ExecContext(ctx, micros(d.At), by, reason, d.Jail, d.ID, n)
+	return err
+}
+
+// insertDecision writes a decision with its evidence and returns its row, 0 if it is there already.
+func (f *file) insertDecision(ctx context.Context, d *tocsin.Decision) (n int64, err error) {
 	t := &d.Trigger
 	ports := ""
 	if len(d.Ports) > 0 {
@@ -52,25 +68,22 @@ func (f *file) putDecision(ctx context.Context, d *tocsin.Decision) error {
 		d.Reason, d.By, micros(d.At), untilMicros(d.Until), d.Failures,
 		t.Source, int64(t.Pos.File), t.Pos.Offset, micros(t.At), once(d), len(d.Evidence))
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if n, err := res.RowsAffected(); err != nil || n == 0 {
-		return err
+	if rows, err := res.RowsAffected(); err != nil || rows == 0 {
+		return 0, err
 	}
-	n, err := res.LastInsertId()
-	if err != nil {
-		return err
+	if n, err = res.LastInsertId(); err != nil {
+		return 0, err
 	}
 	for i := range d.Evidence {
 		e := &d.Evidence[i]
 		_, err := f.stmt.putEvidence.ExecContext(ctx, n, i, e.Source, int64(e.Pos.File), e.Pos.Offset, micros(e.At), e.Text, e.User)
 		if err != nil {
-			return err
+			return 0, err
 		}
 	}
-	by, reason := endedBy(d)
-	_, err = f.stmt.endFormer.ExecContext(ctx, micros(d.At), by, reason, d.Jail, d.ID, n)
-	return err
+	return n, nil
 }
 
 // endedBy says how d ends the ban before it.
