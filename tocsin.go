@@ -48,6 +48,7 @@ type Failure struct {
 	Filter  string
 	ID      string       // the text that the filter found and that would be banned
 	Prefix  netip.Prefix // a single address (/32 or /128), or the network that the filter found; zero if ID is no address
+	Host    bool         // ID is a host name that stands where an address may; somebody has to ask for its addresses
 	User    string       // the user name that was tried, "" if the line names none
 	At      time.Time
 	Line    Line

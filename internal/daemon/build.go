@@ -32,6 +32,9 @@ type cell struct {
 	sources []string
 	found   []string // how ports and sources were found, for people
 
+	// What fail2ban's jails ask for beside.
+	acts bool // it has actions, which ids that are no address reach too
+
 	jail       *jail.Jail
 	f2b        *fail2ban.Jail // nil: a jail of tocsin.toml
 	ignored    []string       // whom this jail never bans: addresses, networks, host names

@@ -186,20 +186,39 @@ func (g *Guard) word(enforcing, otherwise string) string {
 }
 
 func (g *Guard) unban(ctx context.Context, r api.UnbanRequest) (api.Change, error) {
-	var p netip.Prefix
-	if !r.All {
-		var err error
-		if p, err = parsePrefix(r.Prefix); err != nil {
-			return api.Change{}, err
-		}
+	if r.All {
+		return decided(ctx, g, func() (api.Change, error) { return g.unbanNow(netip.Prefix{}, r) })
 	}
-	return decided(ctx, g, func() (api.Change, error) { return g.unbanNow(p, r) })
+	p, notOne := parsePrefix(r.Prefix)
+	return decided(ctx, g, func() (api.Change, error) {
+		if notOne != nil && !g.knowsID(r.Prefix, r.Jail) { // a prefix mistyped rather than an id that is none
+			return api.Change{}, notOne
+		}
+		return g.unbanNow(p, r)
+	})
 }
 
+// knowsID says whether somebody by this name, which is no address, is banned or has failures that are counted.
+func (g *Guard) knowsID(id, only string) bool {
+	for k, b := range g.active {
+		if k.id == id && !b.prefix.IsValid() && (only == "" || only == k.jail) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(g.set.cells, func(c *cell) bool {
+		return (only == "" || only == c.conf.Name) && c.acts && c.jail.StandingID(id, time.Now()).Failures > 0
+	})
+}
+
+// unbanNow lifts the bans of all of p, of everybody, or of r.Prefix by its text if p is zero.
 func (g *Guard) unbanNow(p netip.Prefix, r api.UnbanRequest) (api.Change, error) {
-	now := time.Now()
+	now, name := time.Now(), r.Prefix
+	if p.IsValid() {
+		name = tocsin.PrefixString(p)
+	}
 	chosen := func(k banKey, b activeBan) bool {
-		return (r.Jail == "" || r.Jail == k.jail) && (r.All || p.Overlaps(b.prefix))
+		inside := p.Overlaps(b.prefix) || !p.IsValid() && !b.prefix.IsValid() && k.id == name
+		return (r.Jail == "" || r.Jail == k.jail) && (r.All || inside)
 	}
 	var undo string
 	for k, b := range g.active {
@@ -213,7 +232,7 @@ func (g *Guard) unbanNow(p netip.Prefix, r api.UnbanRequest) (api.Change, error)
 	}
 	var forgotten int
 	if !r.All {
-		forgotten = g.forgive(p, r.Jail, now)
+		forgotten = g.forgive(p, name, r.Jail, now)
 	}
 	switch {
 	case len(lifted) > 1:
@@ -223,9 +242,9 @@ func (g *Guard) unbanNow(p netip.Prefix, r api.UnbanRequest) (api.Change, error)
 	case r.All:
 		return change("nobody was banned", ""), nil
 	case forgotten > 0:
-		return change(tocsin.PrefixString(p)+" was not banned; its "+api.Count(forgotten, "failure is", "failures are")+" forgotten", ""), nil
+		return change(name+" was not banned; its "+api.Count(forgotten, "failure is", "failures are")+" forgotten", ""), nil
 	}
-	return change(tocsin.PrefixString(p)+" was not banned", ""), nil
+	return change(name+" was not banned", ""), nil
 }
 
 // lift ends the chosen bans, all of them with one write and one transaction, and tells the jails that took them. It
@@ -241,7 +260,7 @@ func (g *Guard) lift(chosen func(banKey, activeBan) bool, like tocsin.Decision) 
 		d.Jail, d.ID, d.Prefix, d.Action, d.Origin = k.jail, k.id, b.prefix, tocsin.Unban, tocsin.ByOperator
 		ds, ids = append(ds, d), append(ids, k.id)
 		if c := g.cellNamed(k.jail); c != nil {
-			c.jail.Lift(b.prefix, like.At)
+			c.lift(b.prefix, k.id, like.At)
 		}
 	}
 	if len(ds) == 0 {
@@ -251,13 +270,19 @@ func (g *Guard) lift(chosen func(banKey, activeBan) bool, like tocsin.Decision) 
 	return ids, g.decide(ds...)
 }
 
-// forgive makes the jails forget what they counted, so that the next mistake does not ban at once.
-func (g *Guard) forgive(p netip.Prefix, only string, now time.Time) (failures int) {
+// forgive makes the jails forget what they counted of p, or of id if p is zero, so that the next mistake does not ban at
+// once.
+func (g *Guard) forgive(p netip.Prefix, id, only string, now time.Time) (failures int) {
 	for _, c := range g.set.cells {
-		if only == "" || only == c.conf.Name {
-			failures += c.jail.Standing(p.Addr(), now).Failures
-			c.jail.Lift(p, now)
+		if only != "" && only != c.conf.Name {
+			continue
 		}
+		if p.IsValid() {
+			failures += c.jail.Standing(p.Addr(), now).Failures
+		} else {
+			failures += c.jail.StandingID(id, now).Failures
+		}
+		c.lift(p, id, now)
 	}
 	return failures
 }
@@ -316,7 +341,7 @@ func (g *Guard) allow(ctx context.Context, r api.AllowRequest) (api.Change, erro
 		default:
 			text += fmt.Sprintf("; %d bans are lifted", len(lifted))
 		}
-		g.forgive(p, "", now)
+		g.forgive(p, "", "", now)
 		g.log.Info("allowed", "addr", name, "by", r.By)
 		return change(text, "tocsin allow --remove "+name, name), nil
 	})

@@ -116,12 +116,12 @@ func (g *Guard) takeLogin(e event) {
 
 func (g *Guard) takeFailure(e event) {
 	c, f := e.cell, e.failure
-	if !f.Prefix.IsValid() {
-		// An id that is no address reaches actions only, and the guard has none of these by itself.
+	if !f.Prefix.IsValid() && !c.acts {
+		// An id that is no address reaches actions only.
 		c.tally.badIDs++
 		return
 	}
-	if why, spared := g.spares(c, f.Prefix.Addr()); spared {
+	if why, spared := g.spares(c, f.Prefix); spared {
 		c.tally.spared++
 		if g.shield.ofTheMachine(f.Prefix.Addr()) {
 			g.trouble.spared(f.Prefix.Addr(), why)
@@ -133,10 +133,19 @@ func (g *Guard) takeFailure(e event) {
 		g.count(c, f)
 	}
 	for _, d := range c.jail.Failure(nil, f) {
-		if wide := d.Prefix; g.shield.narrow(&d, f.Prefix) {
+		if wide := d.Prefix; wide.IsValid() && g.shield.narrow(&d, f.Prefix) {
 			c.jail.Lift(wide, d.At) // or the jail would believe that the neighbours are banned too
 		}
 		g.decideByJail(c, d, e.seen)
+	}
+}
+
+// lift makes the jail forget what it counted of somebody, and that they are banned.
+func (c *cell) lift(p netip.Prefix, id string, at time.Time) {
+	if p.IsValid() {
+		c.jail.Lift(p, at)
+	} else {
+		c.jail.LiftID(id, at)
 	}
 }
 
@@ -145,7 +154,7 @@ func (g *Guard) decideByJail(c *cell, d tocsin.Decision, seen bool) {
 	if seen || g.wasDecided(&d) {
 		// If it was lifted since then, the jail must know.
 		if _, runs := g.active[banKey{d.Jail, d.ID}]; !runs {
-			c.jail.Lift(d.Prefix, d.At)
+			c.lift(d.Prefix, d.ID, d.At)
 		}
 		return
 	}
@@ -227,6 +236,7 @@ func (g *Guard) decide(ds ...tocsin.Decision) error {
 			g.remember(d)
 			bans = append(bans, *d)
 		}
+		g.tellJails(d)
 		g.tell(d)
 	}
 	// While the emergency exit is open the firewall is not touched.
@@ -262,6 +272,18 @@ func (g *Guard) storeSoon(ds ...tocsin.Decision) {
 		g.late = true
 	default:
 		g.complain("store", "cannot store decision", err)
+	}
+}
+
+// tellJails tells of a jail's ban the other jails whose bans grow by those of all.
+func (g *Guard) tellJails(d *tocsin.Decision) {
+	if d.Action != tocsin.Ban || d.Origin != tocsin.ByJail || g.set == nil {
+		return
+	}
+	for _, c := range g.set.cells {
+		if c.options.Overall && c.conf.Name != d.Jail {
+			c.jail.Elsewhere(d)
+		}
 	}
 }
 
@@ -350,8 +372,11 @@ const usersCounted = 5
 // count notes a failure for the daily counts that `why` shows.
 func (g *Guard) count(c *cell, f *tocsin.Failure) {
 	prefix := f.Prefix
+	if !prefix.IsValid() {
+		return // the store counts by address
+	}
 	if a := prefix.Addr(); a.Is6() {
-		prefix = netip.PrefixFrom(a, c.options.IPv6Prefix).Masked()
+		prefix = netip.PrefixFrom(a, min(c.options.IPv6Prefix, prefix.Bits())).Masked()
 	}
 	k := tallyKey{c.conf.Name, prefix}
 	n := g.tally[k]

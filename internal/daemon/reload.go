@@ -74,7 +74,7 @@ func (g *Guard) swapLocked(next *set) error {
 	}
 	for _, c := range next.cells {
 		if c.rebuilding {
-			g.teach(c, active, now)
+			g.teach(c, next, active, now)
 		}
 	}
 	g.trouble.forget(next.sources)
@@ -124,10 +124,18 @@ func (g *Guard) use(next *set, readers []*reader) {
 }
 
 // teach tells a new jail what the store remembers. Nobody else knows the jail yet.
-func (g *Guard) teach(c *cell, active map[banKey]activeBan, now time.Time) {
+func (g *Guard) teach(c *cell, all *set, active map[banKey]activeBan, now time.Time) {
 	name, o := c.conf.Name, c.options
 	if err := g.store.Former(name, now.Add(-max(o.BanMemory, o.SubnetWithin)), func(d tocsin.Decision) { c.jail.Banned(&d) }); err != nil {
 		g.log.Warn("former bans are not known; growing bans begin anew", "jail", name, "err", err)
+	}
+	for _, other := range all.cells {
+		if !o.Overall || other.conf.Name == name {
+			continue
+		}
+		if err := g.store.Former(other.conf.Name, now.Add(-o.BanMemory), func(d tocsin.Decision) { c.jail.Elsewhere(&d) }); err != nil {
+			g.log.Warn("former bans of another jail are not known; they make no ban longer", "jail", other.conf.Name, "err", err)
+		}
 	}
 	for k, b := range active {
 		if k.jail == name && b.origin != tocsin.ByJail {

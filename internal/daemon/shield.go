@@ -119,12 +119,18 @@ func (s *shield) forget(now time.Time) (changed bool) {
 	return true
 }
 
-// spares says whether failures of an address are not counted by this jail, and why.
-func (g *Guard) spares(c *cell, a netip.Addr) (why string, ok bool) {
-	if why, ok = g.shield.table.has(a); ok {
-		return why, true
+// spares says whether failures of somebody are not counted by this jail, and why. A network is spared if anybody in it is;
+// the zero prefix is nobody.
+func (g *Guard) spares(c *cell, p netip.Prefix) (why string, ok bool) {
+	for _, list := range []*prefixes{&g.shield.table, &c.allow} {
+		if why, ok = list.has(p.Addr()); ok {
+			return why, true
+		}
+		if !p.IsSingleIP() && p.IsValid() && list.overlaps(p) {
+			return "somebody in this network is allowed", true
+		}
 	}
-	return c.allow.has(a)
+	return "", false
 }
 
 // reshield puts the allow list into the kernel. While the emergency exit is open nothing is touched; coming back brings it.

@@ -420,7 +420,7 @@ func (f *Filter) helper(rule int) Result {
 
 // failed answers with a failure of who, of whom values tell more.
 func (f *Filter) failed(rule int, who *identity, values parts, now seen, context []tocsin.Line) Result {
-	f.failure = tocsin.Failure{Filter: f.name, ID: who.id, Prefix: who.prefix, User: again(f.failure.User, values[slotUser]),
+	f.failure = tocsin.Failure{Filter: f.name, ID: who.id, Prefix: who.prefix, Host: who.host, User: again(f.failure.User, values[slotUser]),
 		At: now.at, Line: f.line(now), Context: context}
 	if !f.noLines {
 		f.failure.Fields = f.fields(values, who)

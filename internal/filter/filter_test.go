@@ -49,7 +49,10 @@ func told(r Result) string {
 		if r.Failure.Prefix.IsValid() && r.Failure.Prefix.String() != r.Failure.ID+"/32" && r.Failure.Prefix.String() != r.Failure.ID+"/128" {
 			s += " " + r.Failure.Prefix.String()
 		}
-		if !r.Failure.Prefix.IsValid() {
+		switch {
+		case r.Failure.Host:
+			s += " host name"
+		case !r.Failure.Prefix.IsValid():
 			s += " no address"
 		}
 		if r.Failure.User != "" {
@@ -87,7 +90,8 @@ func TestLine(t *testing.T) {
 		{"no address", fail2ban.Filter{Failregex: list(`^ <HOST>$`)}, "Nov 22 10:00:00 999.0.2.1", "bad id 999.0.2.1 no address"},
 		{"leading zeros", fail2ban.Filter{Failregex: list(`^ <HOST>$`)}, "Nov 22 10:00:00 192.030.0.6", "bad id 192.030.0.6 no address"},
 		{"too many colons", fail2ban.Filter{Failregex: list(`^ <ADDR>$`)}, "Nov 22 10:00:00 1:2:3:4::5:6::7", "bad id 1:2:3:4::5:6::7 no address"},
-		{"name", fail2ban.Filter{Failregex: list(`^ <HOST>$`)}, "Nov 22 10:00:00 host.example.org", "failed host.example.org no address"},
+		{"name", fail2ban.Filter{Failregex: list(`^ <HOST>$`)}, "Nov 22 10:00:00 host.example.org", "failed host.example.org host name"},
+		{"name beside an id", fail2ban.Filter{Failregex: list(`^ <F-ID>\w+</F-ID> <HOST>$`)}, "Nov 22 10:00:00 alice host.example.org", "failed alice no address"},
 		{"name that is a number", fail2ban.Filter{Failregex: list(`^ <HOST>$`)}, "Nov 22 10:00:00 192.0.2", "bad id 192.0.2 no address"},
 		{"names are not wanted", fail2ban.Filter{Usedns: "no", Failregex: list(`^ <HOST>$`)}, "Nov 22 10:00:00 host.example.org", "nothing"},
 		{"subnet", fail2ban.Filter{Failregex: list(`^ <SUBNET>$`)}, "Nov 22 10:00:00 192.0.2.77/24", "failed 192.0.2.0/24 192.0.2.0/24"},

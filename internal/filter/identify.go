@@ -18,6 +18,7 @@ type identity struct {
 	id     string // "" if the line blames nobody
 	prefix netip.Prefix
 	addr   netip.Addr // the peer's address; differs from prefix where <F-ID> names something else
+	host   bool       // id is a host name where an address may stand
 	bad    bool       // id stands where an address belongs, and is none
 }
 
@@ -44,7 +45,7 @@ func identify(values parts) identity {
 		if !who.addr.IsValid() {
 			who.addr = own.addr
 		}
-		who.id, who.prefix, who.bad = own.id, own.prefix, false
+		who.id, who.prefix, who.host, who.bad = own.id, own.prefix, false, false
 	}
 	return who
 }
@@ -92,7 +93,7 @@ func parseName(name string) identity {
 	last := name[strings.LastIndexByte(name, '.')+1:]
 	for i := range len(last) {
 		if !isDigit(last[i]) {
-			return identity{id: name}
+			return identity{id: name, host: true}
 		}
 	}
 	return identity{id: name, bad: true}
