@@ -49,12 +49,9 @@ func newDecider(t *testing.T, cells ...*cell) *decider {
 	said := &lockedBuffer{}
 	log := slog.New(slog.NewTextHandler(said, nil))
 	ctx, cancel := context.WithCancel(context.Background())
-	d := &decider{t: t, said: said, at: time.Now().Add(-5 * time.Minute).Truncate(time.Second), Guard: &Guard{
-		o: Options{Config: &config.Config{}}, log: log, started: time.Now(), life: ctx, state: t.TempDir(),
-		events: make(chan event, eventQueue), calls: make(chan func()), ended: make(chan struct{}),
-		active: map[banKey]activeBan{}, tally: map[tallyKey]*store.FailureCount{},
-		set: &set{conf: &config.Config{}, cells: cells}, shield: &shield{}, wall: firewall.NewDry(),
-	}}
+	d := &decider{t: t, said: said, at: time.Now().Add(-5 * time.Minute).Truncate(time.Second),
+		Guard: newGuard(ctx, Options{Config: &config.Config{State: t.TempDir()}, Log: log})}
+	d.set, d.shield, d.wall = &set{conf: d.o.Config, cells: cells}, &shield{}, firewall.NewDry()
 	d.shield.index()
 	var err error
 	if d.store, err = store.Open(filepath.Join(d.state, storeName), store.Options{Log: log}); err != nil {

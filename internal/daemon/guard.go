@@ -124,12 +124,7 @@ const (
 
 // Run starts the guard, guards until ctx ends, and stops it again. A value on reload makes it read its configuration anew.
 func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
-	g := &Guard{
-		o: o, log: o.Log, state: o.Config.State, started: time.Now(), life: ctx, path: o.Path,
-		events: make(chan event, eventQueue), calls: make(chan func()), ended: make(chan struct{}),
-		active: map[banKey]activeBan{}, banned: map[string]uint64{}, tally: map[tallyKey]*store.FailureCount{},
-	}
-	g.o.Name = cmp.Or(o.Name, "tocsin")
+	g := newGuard(ctx, o)
 	first, err := build(ctx, o.Config, true)
 	if err != nil {
 		return err
@@ -152,6 +147,15 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	}
 	g.sayWhatItWillDo(first)
 	return g.serve(socket, first, reload)
+}
+
+func newGuard(ctx context.Context, o Options) *Guard {
+	o.Name = cmp.Or(o.Name, "tocsin")
+	return &Guard{
+		o: o, log: o.Log, state: o.Config.State, started: time.Now(), life: ctx, path: o.Path,
+		events: make(chan event, eventQueue), calls: make(chan func()), ended: make(chan struct{}),
+		active: map[banKey]activeBan{}, banned: map[string]uint64{}, tally: map[tallyKey]*store.FailureCount{},
+	}
 }
 
 // serve runs every goroutine of the guard and returns when all of them have ended.
