@@ -25,6 +25,7 @@ type Child struct {
 	ctx    context.Context // of Start; asked for the cause when the child has ended
 	cmd    *exec.Cmd
 	stderr tail
+	leaves bool // Command.Leaves
 
 	ended chan struct{} // closed when the child has ended and its group is killed
 	mu    sync.Mutex
@@ -59,7 +60,7 @@ func (c *Child) Wait() error {
 	return fmt.Errorf("run %s: %w", c.cmd.Path, err)
 }
 
-// watch waits for the child to end and then kills what is left of its group. It leaves the child a zombie (WNOWAIT), so
+// watch waits for the child to end and then kills what is left of its group, unless that may go on. It leaves the child a zombie (WNOWAIT), so
 // that its number, which is the group's too, cannot have been given to another process when the signal goes out.
 func (c *Child) watch() {
 	defer close(c.ended)
@@ -81,12 +82,15 @@ func (c *Child) cancel() error {
 	return nil
 }
 
-// kill kills the group, unless that was done for the last time.
+// kill kills the group, unless that was done for the last time. The last time spares what may go on.
 func (c *Child) kill(last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.gone {
-		_ = syscall.Kill(-c.Pid(), syscall.SIGKILL) // ESRCH: it has ended, as it should
-		c.gone = last
+	if c.gone {
+		return
 	}
+	if !last || !c.leaves || c.ctx.Err() != nil {
+		_ = syscall.Kill(-c.Pid(), syscall.SIGKILL) // ESRCH: it has ended, as it should
+	}
+	c.gone = last
 }

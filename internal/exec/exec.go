@@ -1,10 +1,12 @@
 // Package exec runs child programs and makes sure that they end.
 //
-// It owns deadlines, process groups, bounded output and a clean environment. It runs no shell, inherits no environment,
-// and knows nothing of what the programs are for.
+// It owns deadlines, process groups, users, bounded output and a clean environment, and the protocol in which the guard
+// asks the runner (Serve, Runner). It runs no shell, inherits no environment, and knows nothing of what the programs are
+// for.
 //
 // The one thing to know: a child leads a process group of its own, and the whole group is killed when the child ends, when
-// its time is up or its context ends. If this program itself dies, the kernel kills the child.
+// its time is up or its context ends, unless Command says otherwise. If this program itself dies, the kernel kills the
+// child.
 package exec
 
 import (
@@ -15,7 +17,9 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -40,6 +44,34 @@ type Command struct {
 	Stdin     io.Reader     // nil: empty
 	Timeout   time.Duration // for Run; 0: 30 s
 	MaxOutput int           // for Run: bytes of standard output; 0: 1 MiB
+	Cut       bool          // for Run: what comes beyond MaxOutput is thrown away, and the program goes on
+
+	User  *User      // who it runs as, without capabilities and other groups; nil: as this program
+	Files []*os.File // open in the child as descriptors 3 and up
+
+	// Leaves says that what the program left running when it ended by itself goes on: people's scripts put slow things
+	// into the background. When its time is up or its context ends the whole group is killed all the same.
+	Leaves bool
+	// Orphan says that the child notices by itself when this program dies, and ends what it began before it ends. The
+	// kernel then does not kill it.
+	Orphan bool
+}
+
+// User is an account to run a program as.
+type User struct{ UID, GID uint32 }
+
+// LookupUser finds an account by its name.
+func LookupUser(name string) (*User, error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil, fmt.Errorf("look up user %s: %w", name, err)
+	}
+	uid, uerr := strconv.ParseUint(u.Uid, 10, 32)
+	gid, gerr := strconv.ParseUint(u.Gid, 10, 32)
+	if err := errors.Join(uerr, gerr); err != nil {
+		return nil, fmt.Errorf("look up user %s: %w", name, err)
+	}
+	return &User{UID: uint32(uid), GID: uint32(gid)}, nil
 }
 
 // Output is what a program wrote. Of standard error the last 4 KiB are kept.
@@ -100,7 +132,10 @@ func Run(ctx context.Context, c Command) (Output, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 
-	stdout := &head{limit: limit, full: func() { stop(fmt.Errorf("%w, more than %d bytes", ErrTooLong, limit)) }}
+	stdout := &head{limit: limit}
+	if !c.Cut {
+		stdout.full = func() { stop(fmt.Errorf("%w, more than %d bytes", ErrTooLong, limit)) }
+	}
 	child, err := start(ctx, c, stdout)
 	if err != nil {
 		return Output{}, err
@@ -120,7 +155,7 @@ func start(ctx context.Context, c Command, stdout io.Writer) (*Child, error) {
 	if cmd.Dir == "" {
 		cmd.Dir = "/"
 	}
-	child := &Child{ctx: ctx, cmd: cmd, ended: make(chan struct{})}
+	child := &Child{ctx: ctx, cmd: cmd, leaves: c.Leaves, ended: make(chan struct{})}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, stdout, &child.stderr
 	if stdout == nil {
 		pipe, err := cmd.StdoutPipe()
@@ -129,7 +164,15 @@ func start(ctx context.Context, c Command, stdout io.Writer) (*Child, error) {
 		}
 		child.Stdout = pipe
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.ExtraFiles = c.Files
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if !c.Orphan {
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
+	if c.User != nil {
+		// Whoever stops being root by a change of the user loses every capability (capabilities(7)).
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.User.UID, Gid: c.User.GID}
+	}
 	cmd.Cancel = child.cancel
 	cmd.WaitDelay = drainTime
 	if err := cmd.Start(); err != nil {
