@@ -28,6 +28,7 @@ var floors = map[string]struct {
 	"tocsin/internal/store":    {floor: 2},
 	"tocsin/internal/firewall": {floor: 2},
 	"tocsin/internal/host":     {floor: 2},
+	"tocsin/internal/action":   {floor: 2},
 	"tocsin/internal/api":      {floor: 3},
 	"tocsin/internal/daemon":   {floor: 4},
 	"tocsin/cmd/tocsin":        {floor: 5},
