@@ -48,8 +48,8 @@ type Options struct {
 	Text func(do, family string) string
 	// Idle are the values of a command that concerns no ban. nil: none.
 	Idle func(do, family string) map[string]string
-	// Restarted is told, in the goroutine of Work, that the action had to be restarted and may have lost its bans: Reban
-	// brings them back. nil: nobody is told.
+	// Restarted is told, in the goroutine of Work, that the action had to be restarted for a family, "" for ids that are no
+	// address, and may have lost its bans: Reban brings them back. nil: nobody is told.
 	Restarted func(family string)
 
 	OnDemand      bool     // start at the first ban of each family, not at once

@@ -89,19 +89,42 @@ func (q *Queue) sane(ctx context.Context, it *item) bool {
 			return false
 		}
 		q.started[family] = isStarted
-	} else {
-		q.stop(ctx, []string{family}) // may fail: something of it is missing
-		if !q.start(ctx, []string{family}) {
-			return false
-		}
+	} else if !q.restart(ctx, family) {
+		return false
 	}
 	if !q.runIdle(ctx, check, family) {
 		return false
 	}
 	if q.o.Restarted != nil {
-		q.o.Restarted(family)
+		for _, f := range q.sharing(family) {
+			q.o.Restarted(f)
+		}
 	}
 	return true
+}
+
+// restart stops and starts the action for a family, and so for those that share its start. Whether it can be stopped is
+// not asked: something of it is missing. (fail2ban does not start what families share again.)
+func (q *Queue) restart(ctx context.Context, family string) bool {
+	for _, do := range []string{stop, start} {
+		q.note(do, family, q.o.Text(do, family), false)
+	}
+	if len(q.sharing(family)) > 0 {
+		q.started[family] |= isStarted
+	}
+	q.stop(ctx, []string{family})
+	return q.start(ctx, []string{family})
+}
+
+// sharing are the families that are started and have the same start as this one.
+func (q *Queue) sharing(family string) []string {
+	var all []string
+	for _, f := range slices.Sorted(maps.Keys(q.started)) {
+		if q.started[f] != 0 && q.o.Text(start, f) == q.o.Text(start, family) {
+			all = append(all, f)
+		}
+	}
+	return all
 }
 
 // start starts the action for some families. One command that several families share runs once.

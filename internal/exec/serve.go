@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 )
 
 // Serve does the jobs that are asked for over one connection until the other side ends it, it breaks or ctx ends. Then the
@@ -22,7 +23,7 @@ func Serve(ctx context.Context, conn net.Conn, do func(context.Context, Job) Res
 		var r request
 		switch err := s.wire.receive(&r); {
 		case err == nil:
-		case errors.Is(err, io.EOF), ctx.Err() != nil, errors.Is(err, net.ErrClosed):
+		case errors.Is(err, io.EOF), ctx.Err() != nil, errors.Is(err, net.ErrClosed), errors.Is(err, syscall.ECONNRESET):
 			return nil
 		default:
 			return err
