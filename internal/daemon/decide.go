@@ -75,10 +75,7 @@ func (g *Guard) do(ctx context.Context, f func()) error {
 func (g *Guard) take(e event) {
 	switch {
 	case e.mark != nil:
-		g.store.PutMark(store.Mark{
-			Source: e.mark.Source, Path: e.mark.Path, File: e.mark.Pos.File, Offset: e.mark.Pos.Offset,
-			Fingerprint: e.mark.Fingerprint, Cursor: e.mark.Cursor, At: e.mark.At,
-		})
+		g.store.PutMark(storeMark(*e.mark))
 		if e.first {
 			g.flushFirst()
 		}

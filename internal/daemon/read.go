@@ -235,8 +235,18 @@ func dateOf(d *filter.Dates) source.DateOf {
 }
 
 // marks are how far a source was read before.
-func (g *Guard) marks(name string) ([]source.Mark, error) {
-	rows, err := g.store.Marks(name)
+func (g *Guard) marks(name string) ([]source.Mark, error) { return marksOf(g.store, name) }
+
+// storeMark and marksOf take a mark to the store and back.
+func storeMark(m source.Mark) store.Mark {
+	return store.Mark{
+		Source: m.Source, Path: m.Path, File: m.Pos.File, Offset: m.Pos.Offset,
+		Fingerprint: m.Fingerprint, Cursor: m.Cursor, At: m.At,
+	}
+}
+
+func marksOf(s *store.Store, name string) ([]source.Mark, error) {
+	rows, err := s.Marks(name)
 	var ms []source.Mark
 	for _, m := range rows {
 		ms = append(ms, source.Mark{

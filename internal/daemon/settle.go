@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -35,23 +36,29 @@ func (g *Guard) settle() (leave func(), err error) {
 }
 
 func (g *Guard) settleIn(dir string) (leave func(), err error) {
+	g.store, leave, err = openState(dir, g.log)
+	return leave, err
+}
+
+// openState opens the store in a state folder, which is made if need be. errInUse says that a guard has it open.
+func openState(dir string, log *slog.Logger) (s *store.Store, leave func(), err error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("make state folder: %w", err)
+		return nil, nil, fmt.Errorf("make state folder: %w", err)
 	}
 	unlock, err := lock(dir)
 	if err != nil {
-		return nil, fmt.Errorf("lock state folder %s: %w", dir, err)
+		return nil, nil, fmt.Errorf("lock state folder %s: %w", dir, err)
 	}
-	if g.store, err = store.Open(filepath.Join(dir, storeName), store.Options{Log: g.log, CloseWithin: closeTime}); err != nil {
+	if s, err = store.Open(filepath.Join(dir, storeName), store.Options{Log: log, CloseWithin: closeTime}); err != nil {
 		unlock()
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, nil, fmt.Errorf("open store: %w", err)
 	}
-	if name := g.store.MovedAside(); name != "" {
-		g.log.Error("the store was damaged and moved aside; a new one is in use", "file", name)
+	if name := s.MovedAside(); name != "" {
+		log.Error("the store was damaged and moved aside; a new one is in use", "file", name)
 	}
-	return func() {
-		if err := g.store.Close(); err != nil {
-			g.log.Error("close store", "err", err)
+	return s, func() {
+		if err := s.Close(); err != nil {
+			log.Error("close store", "err", err)
 		}
 		unlock()
 	}, nil
