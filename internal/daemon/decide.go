@@ -113,7 +113,12 @@ func (g *Guard) takeLogin(e event) {
 
 func (g *Guard) takeFailure(e event) {
 	c, f := e.cell, e.failure
-	if !f.Prefix.IsValid() && !c.acts {
+	switch {
+	case f.Prefix.IsValid():
+	case f.Host && (c.def.Usedns == "yes" || c.def.Usedns == "warn"):
+		g.takeName(e)
+		return
+	case !c.acts, f.Host && c.def.Usedns != "raw":
 		// An id that is no address reaches actions only.
 		c.tally.badIDs++
 		return

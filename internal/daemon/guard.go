@@ -60,6 +60,10 @@ type Guard struct {
 	exit     exit    // safe for use by everybody
 	trouble  trouble // safe for use by everybody
 
+	// What is done beside the flow, by others.
+	lookup     lookup        // of the runner; nil: nobody can be asked
+	newFriends chan struct{} // jails ignore host names that nobody has asked for
+
 	events chan event      // from the readers
 	calls  chan func()     // from the control socket and the watchers
 	ended  chan struct{}   // closed when the decider has ended
@@ -74,6 +78,8 @@ type Guard struct {
 	banned   map[string]uint64 // bans by jail since the start, whoever took them, those restored included
 	nextEnd  time.Time         // no ban of active ends before
 	tally    map[tallyKey]*store.FailureCount
+	names    names
+	friends  friends
 	wasOff   bool
 	late     bool // the store let the last decision wait too long
 	storeLog throttle
@@ -155,6 +161,7 @@ func newGuard(ctx context.Context, o Options) *Guard {
 		o: o, log: o.Log, state: o.Config.State, started: time.Now(), life: ctx, path: o.Path,
 		events: make(chan event, eventQueue), calls: make(chan func()), ended: make(chan struct{}),
 		active: map[banKey]activeBan{}, banned: map[string]uint64{}, tally: map[tallyKey]*store.FailureCount{},
+		names: newNames(), newFriends: make(chan struct{}, 1),
 	}
 }
 
@@ -181,6 +188,8 @@ func (g *Guard) serve(socket net.Listener, first *set, reload <-chan os.Signal) 
 	spawn("address watch", func(ctx context.Context) error { return host.Watch(ctx, func() { g.lookAgain(ctx) }) })
 	spawn("exit watch", g.watchExit)
 	spawn("upkeep", g.upkeep)
+	spawn("host names", g.askNames)
+	spawn("ignored host names", g.watchFriends)
 
 	notify(daemon.SdNotifyReady)
 	for g.life.Err() == nil {

@@ -66,6 +66,7 @@ func (g *Guard) ignore(ctx context.Context, r api.AllowRequest) (api.Change, err
 			g.log.Info("no longer ignored", "addr", name, "jail", r.Jail, "by", r.By)
 			return change(fmt.Sprintf("jail %s bans %s again", r.Jail, name), "", name), nil
 		}
+		g.askForFriends()
 		g.log.Info("ignored", "addr", name, "jail", r.Jail, "by", r.By)
 		return change(fmt.Sprintf("jail %s does not ban %s until the next reload", r.Jail, name), "", name), nil
 	})

@@ -77,6 +77,9 @@ func (g *Guard) swapLocked(next *set) error {
 			g.teach(c, next, active, now)
 		}
 	}
+	known, cancel := context.WithTimeout(ctx, firstWait)
+	g.befriend(known, next.friendNames())
+	cancel()
 	g.trouble.forget(next.sources)
 	readers := g.newReaders(next, now)
 	if err := g.do(ctx, func() { g.use(next, readers) }); err != nil {

@@ -130,6 +130,9 @@ func (g *Guard) spares(c *cell, p netip.Prefix) (why string, ok bool) {
 			return "somebody in this network is allowed", true
 		}
 	}
+	if name, ok := g.friendIn(c, p); ok {
+		return "an address of " + name, true
+	}
 	return "", false
 }
 
