@@ -3,24 +3,32 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"tocsin"
 	"tocsin/internal/api"
+	"tocsin/internal/fail2ban"
 	"tocsin/internal/filter"
 	"tocsin/internal/source"
 )
 
 type testCmd struct {
-	Filter string `arg:"" help:"A filter we ship, with its options: sshd, sshd[mode=aggressive]."`
-	File   string `arg:"" optional:"" default:"-" help:"Log to read; - is standard input."`
-	Line   string `help:"One line instead of a file."`
-	Now    string `placeholder:"RFC3339" help:"The present, for dates without a year (default: now)."`
-	TZ     string `name:"tz" placeholder:"ZONE" help:"Time zone of dates without one, like Europe/Paris (default: the machine's)."`
-	Quiet  bool   `short:"q" help:"Only the sums."`
+	Filter   string `arg:"" help:"A filter we ship, or one of --fail2ban, with its options: sshd, sshd[mode=aggressive]."`
+	File     string `arg:"" optional:"" default:"-" help:"Log to read; - is standard input."`
+	Line     string `help:"One line instead of a file."`
+	Fail2ban string `name:"fail2ban" placeholder:"DIR" help:"Take the filter from this folder, such as /etc/fail2ban."`
+	UseDNS   string `name:"usedns" enum:"raw,no" default:"raw" help:"With --fail2ban: what becomes of host names: raw finds them as they stand, no passes them over. Nothing is resolved."`
+	Journal  bool   `help:"The lines are those of a journal and carry no date."`
+	Now      string `placeholder:"RFC3339" help:"The present, for dates without a year (default: now)."`
+	TZ       string `name:"tz" placeholder:"ZONE" help:"Time zone of dates without one, like Europe/Paris or CET-1CEST,M3.5.0,M10.5.0/3 (default: the machine's)."`
+	Quiet    bool   `short:"q" help:"Only the sums."`
 }
 
 func (*testCmd) Help() string {
@@ -29,17 +37,17 @@ func (*testCmd) Help() string {
 
 // testedLine is what `tocsin test --json` prints for each line.
 type testedLine struct {
-	Schema  string            `json:"schema"`
-	N       int               `json:"n"`
-	Match   bool              `json:"match"`
-	Counted bool              `json:"counted"` // false for the helper lines of a session
-	Kind    string            `json:"kind"`
-	ID      string            `json:"id"`
-	Time    *time.Time        `json:"time"`
-	User    string            `json:"user"`
-	Groups  map[string]string `json:"groups"`
-	Pattern string            `json:"pattern"`
-	Ban     *string           `json:"ban"` // null where the id cannot be banned
+	Schema  string         `json:"schema"`
+	N       int            `json:"n"`
+	Match   bool           `json:"match"`
+	Counted bool           `json:"counted"` // false for the helper lines of a session
+	Kind    string         `json:"kind"`
+	ID      string         `json:"id"`
+	Time    *time.Time     `json:"time"`
+	User    string         `json:"user"`
+	Groups  map[string]any `json:"groups"` // texts; "users" of a session is a list
+	Pattern string         `json:"pattern"`
+	Ban     *string        `json:"ban"` // null where the id cannot be banned
 }
 
 func (t *testCmd) Run(e *env) error {
@@ -72,6 +80,9 @@ func (t *testCmd) Run(e *env) error {
 		n++
 		res := f.Line(r)
 		l := tested(n, res)
+		if t.Fail2ban != "" && res.Failure != nil {
+			l.Groups = f.Groups()
+		}
 		counts[res.Kind]++
 		failed = show(&l, r.Text)
 	}); err != nil {
@@ -95,21 +106,70 @@ func (t *testCmd) filter() (*filter.Filter, error) {
 		o.Now = func() time.Time { return now }
 	}
 	if t.TZ != "" {
-		loc, err := time.LoadLocation(t.TZ)
+		loc, err := zone(t.TZ)
 		if err != nil {
 			return nil, api.Errorf(api.ExitUsage, "write it like Europe/Paris", fmt.Sprintf("--tz %q is no time zone", t.TZ))
 		}
 		o.Location = loc
 	}
-	def, err := filter.Load(t.Filter)
+	def, err := t.definition()
 	if err != nil {
-		return nil, api.Errorf(api.ExitUsage, "filters: "+strings.Join(filter.Shipped(), ", "), err.Error())
+		return nil, err
 	}
+	o.Groups = t.Fail2ban != ""
+	o.NoDate = t.Journal || def.Logtype == "journal"
 	return filter.New(def, o)
 }
 
+func (t *testCmd) definition() (fail2ban.Filter, error) {
+	if t.Fail2ban == "" {
+		def, err := filter.Load(t.Filter)
+		if err != nil {
+			return def, api.Errorf(api.ExitUsage, "filters: "+strings.Join(filter.Shipped(), ", "), err.Error())
+		}
+		return def, nil
+	}
+	name, options, err := fail2ban.ParseSpec(t.Filter)
+	if err != nil {
+		return fail2ban.Filter{}, api.Errorf(api.ExitUsage, `write it like sshd[mode=aggressive]`, err.Error())
+	}
+	logtype := "file"
+	if t.Journal {
+		logtype = "journal"
+	}
+	dir := filepath.Join(t.Fail2ban, "filter.d")
+	def, err := fail2ban.LoadFilter(os.DirFS(dir), name, options, logtype)
+	if errors.Is(err, fs.ErrNotExist) {
+		return def, api.Errorf(api.ExitUsage, "ls "+dir, fmt.Sprintf("there is no filter %q in %s", name, dir))
+	}
+	def.Usedns = t.UseDNS
+	return def, err
+}
+
+// zone finds a time zone by its name in the database, or makes the one that a TZ variable describes (POSIX 8.3).
+func zone(name string) (*time.Location, error) {
+	loc, err := time.LoadLocation(name)
+	if err == nil || strings.Contains(name, "\n") {
+		return loc, err
+	}
+	// A file of the database (RFC 8536) with one type, which its last line, that very description, stands over.
+	const head = "TZif2\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x04"
+	const body = "\x00\x00\x00\x00\x00\x00" + noZone + "\x00"
+	loc, bad := time.LoadLocationFromTZData(name, []byte(head+body+head+body+"\n"+name+"\n"))
+	if bad != nil {
+		return nil, err
+	}
+	if is, _ := time.Now().In(loc).Zone(); is == noZone {
+		return nil, err
+	}
+	return loc, nil
+}
+
+// noZone is the name of the zone that holds where a description cannot be read.
+const noZone = "???"
+
 func tested(n int, r filter.Result) testedLine {
-	l := testedLine{Schema: "tocsin.test/1", N: n, Kind: r.Kind.String(), Groups: map[string]string{}}
+	l := testedLine{Schema: "tocsin.test/1", N: n, Kind: r.Kind.String(), Groups: map[string]any{}}
 	l.Match = r.Kind != filter.Nothing && r.Kind != filter.Ignored
 	l.Counted = r.Kind == filter.Failed || r.Kind == filter.BadID
 	if r.Rule >= 0 && l.Match {

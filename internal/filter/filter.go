@@ -37,6 +37,8 @@ type Options struct {
 	Dates *Dates
 	// NoLines says that nobody reads the lines of a Failure: its Line is without Text, and Context and Fields stay empty.
 	NoLines bool
+	// Groups says that somebody reads the named groups of what is found (Filter.Groups).
+	Groups bool
 	// Regex bounds the matcher's memory and steps.
 	Regex regex.Options
 }
@@ -108,6 +110,7 @@ type Filter struct {
 	ignoreFirst bool   // ignoreregex is asked about the whole line before anything else
 	ring        *ring  // nil unless a match may span several lines
 	sessions    *sessions
+	groups      *found // nil: nobody reads them
 
 	last    time.Time // the date of the last line that had one
 	scratch []byte    // a line whose date was cut out of its middle
@@ -145,6 +148,9 @@ func New(def fail2ban.Filter, o Options) (*Filter, error) {
 		}
 	}
 	f.sessions = newSessions(len(c.names), f.told)
+	if o.Groups {
+		f.groups = &found{}
+	}
 	return f, nil
 }
 
@@ -324,6 +330,9 @@ func (f *Filter) has(i slot) bool { return !f.spans[i].empty() }
 // judge makes an answer of the groups in f.spans and f.values. text is the text that was matched; earlier are lines that
 // the same match took, if it took several.
 func (f *Filter) judge(rule int, text []byte, now seen, earlier []tocsin.Line) Result {
+	if f.groups != nil {
+		f.groups.of = f.named(text)
+	}
 	if f.has(slotSession) {
 		key := f.spans[slotSession]
 		return f.inSession(rule, text[key.from:key.to], now, earlier)
@@ -357,7 +366,12 @@ func (f *Filter) inSession(rule int, key []byte, now seen, earlier []tocsin.Line
 		s = f.sessions.add(key, now.at)
 	case s.other(f.values):
 		f.stats.Nameless += uint64(len(s.pending))
+		groups := s.groups // fail2ban knows no other peer
 		s.reset(f.told)
+		s.groups = groups
+	}
+	if f.groups != nil {
+		f.groups.follow(s)
 	}
 	res := f.follow(s, rule, now, earlier)
 	if forget {

@@ -28,12 +28,13 @@ type session struct {
 	who          identity // whom values name
 	identified   bool     // who is up to date
 	helpers      []tocsin.Line
-	pending      []tocsin.Line // failures of a peer that no line has named yet
-	several      bool          // its lines tried more than one user name
-	counted      bool          // one of its lines was a failure
-	seen         int64         // log time in Unix microseconds
-	held         int           // bytes of key and values
-	bytes        int           // of all that it holds on to, as the books have it
+	pending      []tocsin.Line  // failures of a peer that no line has named yet
+	several      bool           // its lines tried more than one user name
+	counted      bool           // one of its lines was a failure
+	seen         int64          // log time in Unix microseconds
+	held         int            // bytes of key and values
+	bytes        int            // of all that it holds on to, as the books have it
+	groups       map[string]any // of its lines, if somebody reads them
 	older, newer *session
 }
 
@@ -181,6 +182,7 @@ func (s *session) reset(told []slot) {
 		s.values[i] = s.values[i][:0]
 	}
 	s.drop()
+	s.groups = nil
 	s.who, s.identified, s.several, s.counted = identity{}, false, false, false
 }
 
