@@ -3,10 +3,8 @@ package main
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -118,7 +116,11 @@ func (t *testCmd) filter() (*filter.Filter, error) {
 	}
 	o.Groups = t.Fail2ban != ""
 	o.NoDate = t.Journal || def.Logtype == "journal"
-	return filter.New(def, o)
+	f, err := filter.New(def, o)
+	if err != nil && t.Fail2ban != "" {
+		return nil, api.Errorf(api.ExitFindings, "", err.Error())
+	}
+	return f, err
 }
 
 func (t *testCmd) definition() (fail2ban.Filter, error) {
@@ -139,11 +141,11 @@ func (t *testCmd) definition() (fail2ban.Filter, error) {
 	}
 	dir := filepath.Join(t.Fail2ban, "filter.d")
 	def, err := fail2ban.LoadFilter(os.DirFS(dir), name, options, logtype)
-	if errors.Is(err, fs.ErrNotExist) {
-		return def, api.Errorf(api.ExitUsage, "ls "+dir, fmt.Sprintf("there is no filter %q in %s", name, dir))
+	if err != nil {
+		return def, api.Errorf(api.ExitFindings, "", fmt.Sprintf("filter %s in %s: %v", name, dir, err))
 	}
 	def.Usedns = t.UseDNS
-	return def, err
+	return def, nil
 }
 
 // zone finds a time zone by its name in the database, or makes the one that a TZ variable describes (POSIX 8.3).
