@@ -15,6 +15,9 @@ type Config struct {
 	Jails    []*Jail   // the enabled ones in the order of the files, those that cannot run included
 	Disabled []string  // names of the others
 	Problems []Problem // of fail2ban.conf, and of jail.conf as a whole
+
+	main [][]any // the commands of fail2ban.conf
+	glob func(pattern string) ([]string, error)
 }
 
 // Main is fail2ban.conf.
@@ -58,13 +61,19 @@ type Jail struct {
 	Ignorecache   string   // as written
 
 	Actions []*Action
+
+	backend  string   // as written
+	commands commands // of the filter and the jail, for Stream
+	skipped  string   // why the jail cannot run, in fail2ban's words; "" if it has none
 }
 
 // Logpath is one line of logpath.
 type Logpath struct {
-	Pattern string
-	Tail    bool // begin at the end of a log that was never read
+	Pattern string // a pattern of Python's glob: GoPattern makes one of filepath.Match of it
+	Tail    bool   // begin at the end of a log that was never read
 	Pos     Pos
+
+	place string // "head", "tail" or whatever stands there
 }
 
 // Growth is what bantime.increment and its companions say.
@@ -84,8 +93,10 @@ type Action struct {
 	Actname string // unique in its jail
 	Pos     Pos    // where the jail names it
 	Files   []string
-	Options []Option // in the order of fail2ban's own dump; commands and tags alike
+	Options []Option // in the order of fail2ban's own dump; commands and tags alike, values as written
 	Python  bool     // name.py: a class, which nobody here can run
+
+	named string // Actname before it was made unique
 }
 
 // Option is one option of an action. Name may carry a condition: "blocktype?family=inet6".
@@ -97,6 +108,6 @@ type Option struct {
 // LoadOptions say where a configuration is read from.
 type LoadOptions struct {
 	Dir  string                                 // what fsys is: %(fail2ban_confpath)s, and the beginning of every Pos.File
-	Glob func(pattern string) ([]string, error) // finds log files; nil: filepath.Glob
+	Glob func(pattern string) ([]string, error) // finds log files, as Python's glob does; nil: in the file system
 	FS   fs.FS                                  // nil: os.DirFS(Dir)
 }

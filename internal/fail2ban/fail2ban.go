@@ -2,7 +2,6 @@
 // and the name[option=value] that stands in a jail. Files in, plain structs out.
 //
 // It does not compile a regular expression, does not know what <HOST> means (package filter does), and runs nothing.
-// Jails and actions are not read yet.
 //
 // The one thing to know: every line of a value keeps the file and line where a person wrote it, through layers,
 // interpolation and tags, so that a mistake found much later still names its place. A line that is nothing but a
@@ -19,8 +18,11 @@ import (
 // The bounds of what is read. Configuration is written by root, but a mistake in it must not eat the machine.
 const (
 	maxFileSize = 1 << 20 // bytes of one file
-	maxFiles    = 256     // files of one filter, includes and layers counted each time they are read
+	maxFiles    = 1000    // files of one filter, or of jail.d; includes and layers counted each time they are read
 	maxValue    = 1 << 20 // bytes of one value once interpolation and tags are done
+	maxMade     = 1 << 28 // bytes of all values that one call reads
+	maxJails    = 2000    // jails that are enabled
+	maxActions  = 64      // actions of one jail
 	maxDepth    = 10      // %(references)s inside references, as in Python's ConfigParser
 	maxReplaced = 10_000  // <tags> replaced in one filter
 )

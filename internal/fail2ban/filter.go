@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
-	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Regex is one line of failregex, prefregex, ignoreregex or datepattern, with every option put in. The tags of the
@@ -33,7 +34,8 @@ type Filter struct {
 	Usedns       string   // "yes", "warn", "no", "raw"; "" if the filter does not say
 }
 
-// filterOptions are the options that fail2ban itself knows; they see the caller's options while they are interpolated.
+// filterOptions are the options that fail2ban itself knows, in its order; they see the caller's options while they are
+// interpolated.
 var filterOptions = []string{"usedns", "prefregex", "ignoreregex", "failregex", "maxlines", "datepattern", "journalmatch"}
 
 // LoadFilter reads the filter name from fsys, a folder like /etc/fail2ban/filter.d: NAME.conf, NAME.d/*.conf,
@@ -47,129 +49,127 @@ var filterOptions = []string{"usedns", "prefregex", "ignoreregex", "failregex", 
 //
 // Mistakes in the files come as *Error, all those of one stage joined; Errors lists them.
 func LoadFilter(fsys fs.FS, name string, options map[string]string, logtype string) (Filter, error) {
-	name = strings.TrimSpace(name)
-	if name == "" || name[0] == '.' || strings.ContainsFunc(name, func(r rune) bool { return !isWord(r) && r != '-' && r != '.' }) {
-		return Filter{}, fmt.Errorf("%q is no name of a filter: it may hold letters, digits, \"-\", \"_\" and \".\"", name)
+	var given []pair
+	for _, k := range slices.Sorted(maps.Keys(options)) {
+		given = append(given, pair{k, options[k]})
 	}
-	c, err := loadLayers(fsys, name)
+	d, err := (&library{fsys: fsys}).filter("", strings.TrimSpace(name), given, "option ", logtype)
 	if err != nil {
 		return Filter{}, err
 	}
-	opts, err := c.definition(name, options, logtype)
+	opts, err := d.whole(newDict())
 	if err != nil {
 		return Filter{}, err
 	}
-	return newFilter(name, c, opts)
+	f := Filter{Name: strings.TrimSpace(name), Maxlines: 1}
+	f.describe(d, opts)
+	var cmds commands
+	cmds.add(opts, nil)
+	for _, p := range f.apply(cmds.list) {
+		err = errors.Join(err, &Error{Pos: p.Pos, Msg: p.Msg})
+	}
+	if err != nil {
+		return Filter{}, err
+	}
+	return f, nil
 }
 
-// definition brings the options of a filter together. The caller's options win over [Init], [Init] over [Definition],
-// and that over [DEFAULT]; then the tags are replaced.
-func (c *config) definition(name string, given map[string]string, logtype string) (options, error) {
+// filter reads the files of a filter in the folder dir. Where an option comes from is told as from and its name.
+func (l *library) filter(dir, name string, given []pair, from, logtype string) (*definition, error) {
+	c, err := l.named(dir, name, "filter")
+	if err != nil {
+		return nil, err
+	}
 	def, ok := c.sections["Definition"]
 	if !ok {
 		return nil, &Error{Pos: Pos{File: c.files[0], Line: 1}, Msg: fmt.Sprintf("filter %s has no section [Definition]", name),
 			Hint: "a file that is only included by others is no filter"}
 	}
-	vars := options{}
-	for k, v := range given {
-		vars[strings.ToLower(k)] = literal(v, "option "+k)
+	opts := newDict()
+	for _, p := range given {
+		opts.set(p.key, literal(p.value, from+p.key))
 	}
-	if _, ok := def["logtype"]; !ok && vars["logtype"].String() == "" {
-		vars["logtype"] = literal(logtype, "logtype")
+	if v, _ := opts.get("logtype"); v.String() == "" && def["logtype"] == nil {
+		opts.set("logtype", literal(logtype, "logtype"))
 	}
-	opts, errs := c.interpolated(def, vars)
+	return newDefinition(c, filterOptions, opts), nil
+}
+
+// named reads the files of a filter or an action, whatever kind says, by its name.
+func (l *library) named(dir, name, kind string) (*config, error) {
+	if p := path.Join(dir, name); name == "" || name[0] == '.' || strings.ContainsAny(name, "*?[\\") ||
+		strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) || !fs.ValidPath(p) || dir != "" && path.Dir(p) == "." {
+		return nil, fmt.Errorf("%q is no name of a %s: it may hold letters, digits, \"-\", \"_\" and \".\"", name, kind)
+	}
+	name = path.Join(dir, name)
+	c, errs := l.layers(name)
 	if len(errs) > 0 {
-		slices.SortStableFunc(errs, byPos)
 		return nil, errors.Join(errs...)
 	}
-	maps.Copy(opts, vars)
-	t := tags{opts: opts, fallback: func(name string) (value, error) { return c.tag(name, vars) }}
-	return t.all()
+	if len(c.files) == 0 {
+		return nil, &Error{Pos: Pos{File: l.shown(name + ".conf")}, Msg: "no such " + kind, Hint: l.hintNames(name)}
+	}
+	return c, nil
 }
 
-// interpolated resolves the references in [DEFAULT], [Definition] and [Init]. Only the options that fail2ban knows see
-// vars, the caller's options; those of [Init] do not see [Definition].
-func (c *config) interpolated(def, vars options) (options, []error) {
-	opts, errs := options{}, []error(nil)
-	read := func(section, name string, vars options) value {
-		v, _, err := c.get(section, name, vars)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		return v
+// whole reads every option of a filter, seen from a jail.
+func (d *definition) whole(jail *dict) (*dict, error) {
+	if errs := d.read(jail, true); len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
-	for _, keys := range []options{c.defaults, def} {
-		for name := range keys {
-			if _, ok := opts[name]; ok {
-				continue
-			}
-			sees := vars
-			if !slices.Contains(filterOptions, name) {
-				sees = nil
-			}
-			opts[name] = read("Definition", name, sees)
-		}
-	}
-	for name := range c.sections["Init"] {
-		v := read("Init", name, nil)
-		opts[name], opts["known/"+name] = v, v
-	}
-	return opts, errs
+	return d.combined(nil, filterOptions)
 }
 
-// tag is the second place where a tag is looked for, behind the filter's options: <section/option>, <known/option>, and
-// any option of [Definition]. The value is nil if nobody defines it.
-func (c *config) tag(name string, vars options) (value, error) {
-	if section, option, ok := strings.Cut(name, "/"); ok {
-		switch strings.ToLower(section) {
-		case "known":
-			if v, ok := c.known["Definition"][option]; ok {
-				in := interpolation{config: c, section: "Definition"}
-				return in.value(v, 1)
-			}
-			section = "Definition"
-		case "default":
-			section = "DEFAULT"
-		}
-		if _, exists := c.sections[section]; exists || section == "DEFAULT" {
-			if v, ok, err := c.get(section, option, nil); ok || err != nil {
-				return v, err
-			}
-		}
-	}
-	v, _, err := c.get("Definition", name, vars)
-	return v, err
-}
-
-func newFilter(name string, c *config, opts options) (Filter, error) {
-	f := Filter{
-		Name:        name,
-		Files:       c.files,
-		Options:     map[string]string{},
-		Logtype:     opts["logtype"].text(),
-		Failregex:   regexes(opts["failregex"]),
-		Ignoreregex: regexes(opts["ignoreregex"]),
-		Datepattern: regexes(opts["datepattern"]),
-		Usedns:      opts["usedns"].text(),
-		Maxlines:    1,
-	}
-	for k, v := range opts {
+// describe fills in what is known of a filter besides the options that fail2ban itself knows.
+func (f *Filter) describe(d *definition, opts *dict) {
+	f.Files = d.files
+	f.Options = map[string]string{}
+	for k, v := range opts.m {
 		f.Options[k] = v.String()
 	}
-	for _, m := range regexes(opts["journalmatch"]) {
-		f.Journalmatch = append(f.Journalmatch, m.Text)
+	f.Logtype = opts.m["logtype"].text()
+}
+
+// apply makes the filter what the commands say: a later one takes the place of an earlier one, but expressions add up.
+func (f *Filter) apply(list []command) []Problem {
+	var all []Problem
+	problem := func(c command, instead, format string, args ...any) {
+		all = append(all, Problem{c.v[0].pos, fmt.Sprintf(format, args...), instead})
 	}
-	if v := opts["prefregex"]; v.text() != "" {
-		f.Prefregex = Regex{Text: v.String(), Pos: v[0].pos}
-	}
-	if v := opts["maxlines"]; v.text() != "" {
-		n, err := strconv.Atoi(v.text())
-		if err != nil || n < 1 || n > 1000 {
-			return Filter{}, &Error{Pos: v[0].pos, Msg: fmt.Sprintf("maxlines %q is no number from 1 to 1000", v), Hint: "write it like maxlines = 10"}
+	for _, c := range list {
+		switch c.opt {
+		case "failregex":
+			f.Failregex = append(f.Failregex, regexes(c.v)...)
+		case "ignoreregex":
+			f.Ignoreregex = append(f.Ignoreregex, regexes(c.v)...)
+		case "datepattern":
+			f.Datepattern = regexes(c.v)
+		case "journalmatch":
+			f.Journalmatch = append(f.Journalmatch, c.v.String())
+		case "prefregex":
+			f.Prefregex = Regex{}
+			if c.v.text() != "" {
+				f.Prefregex = Regex{Text: c.v.String(), Pos: c.v[0].pos}
+			}
+		case "maxlines":
+			n, ok := pythonInt(c.v.String())
+			if c.v.text() == "" {
+				continue
+			}
+			if !ok || n < 1 || n > 1000 {
+				problem(c, "it is left out", "maxlines %q is no number from 1 to 1000", c.v)
+				continue
+			}
+			f.Maxlines = n
+		case "usedns":
+			f.Usedns = strings.ToLower(c.v.text())
+			if !slices.Contains([]string{"", "yes", "warn", "no", "raw"}, f.Usedns) {
+				problem(c, "no is used", "usedns %q is none of yes, warn, no, raw", f.Usedns)
+				f.Usedns = "no"
+			}
 		}
-		f.Maxlines = n
 	}
-	return f, nil
+	return all
 }
 
 // text is the value without blanks around it, "" if there is no value.

@@ -2,7 +2,6 @@ package fail2ban
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -16,6 +15,8 @@ type file struct {
 	name     string
 	order    []string
 	sections map[string]options
+	keys     map[string][]string // of each section, in the order of the text
+	heads    map[string]Pos      // where each section begins
 	defaults options
 }
 
@@ -24,19 +25,22 @@ type file struct {
 //   - keys end at the first "=" or ":", and are lower-cased; a value may be empty, a missing "=" is a mistake;
 //   - a line indented deeper than its key continues the value; blank lines inside a value belong to it;
 //   - "#" and ";" begin a comment at the start of a line, only " ;" does so behind a value;
-//   - a section or a key given twice in one file is a mistake.
+//   - a section or a key given twice in one file is a mistake;
+//   - so is a line that is not UTF-8, unless it is a comment. A byte order mark is passed over.
 //
-// All mistakes of the file are told; the returned file then holds what could be read.
+// All mistakes of the file are told; the returned file then holds what could be read, of a key given twice the first.
 func parseINI(name, text string) (*file, []*Error) {
-	p := iniParser{file: file{name: name, sections: map[string]options{}, defaults: options{}}}
+	p := iniParser{file: file{name: name, sections: map[string]options{}, keys: map[string][]string{}, heads: map[string]Pos{}, defaults: options{}}}
 	if len(text) > maxFileSize {
 		p.fail(1, fmt.Sprintf("the file has %d bytes, more than %d", len(text), maxFileSize), "")
 		return &p.file, p.errs
 	}
+	text = strings.TrimPrefix(text, "\uFEFF")
+	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n")
 	n := 0
 	for l := range strings.Lines(text) {
 		n++
-		p.line(n, strings.TrimRight(l, "\r\n"))
+		p.line(n, strings.TrimSuffix(l, "\n"))
 	}
 	p.endValue()
 	return &p.file, p.errs
@@ -47,10 +51,10 @@ type iniParser struct {
 	file
 	errs    []*Error
 	section string
-	cur     options         // nil before the first section, or inside one that was refused
-	seen    map[string]bool // keys of this section in this file
-	key     string          // the key whose value may go on; "" if none
-	indent  int             // of that key
+	cur     options // of this section; nil before the first one
+	into    options // where the value that may go on is kept: cur, or a place to forget it
+	key     string  // the key of that value; "" if none
+	indent  int     // of that key
 }
 
 func (p *iniParser) fail(n int, msg, hint string) {
@@ -58,23 +62,20 @@ func (p *iniParser) fail(n int, msg, hint string) {
 }
 
 func (p *iniParser) line(n int, raw string) {
+	text, commented := cutComment(raw)
+	if text == "" {
+		if !commented && p.key != "" { // a blank line inside a value belongs to it
+			p.into[p.key] = append(p.into[p.key], line{"", Pos{p.name, n}})
+		}
+		return
+	}
 	if !utf8.ValidString(raw) {
 		p.fail(n, "the line is not UTF-8", "save the file as UTF-8, or write the bytes as \\xNN in the expression")
 		return
 	}
-	text, commented := cutComment(raw)
-	if text == "" {
-		switch {
-		case !commented && p.key != "": // a blank line inside a value belongs to it
-			p.cur[p.key] = append(p.cur[p.key], line{"", Pos{p.name, n}})
-		case !commented:
-			p.indent = math.MaxInt
-		}
-		return
-	}
 	indent := strings.IndexFunc(raw, func(r rune) bool { return !unicode.IsSpace(r) })
 	if p.key != "" && indent > p.indent {
-		p.cur[p.key] = append(p.cur[p.key], line{text, Pos{p.name, n}})
+		p.into[p.key] = append(p.into[p.key], line{text, Pos{p.name, n}})
 		return
 	}
 	p.endValue()
@@ -91,32 +92,27 @@ func (p *iniParser) endValue() {
 	if p.key == "" {
 		return
 	}
-	v := p.cur[p.key]
+	v := p.into[p.key]
 	for len(v) > 1 && v[len(v)-1].text == "" {
 		v = v[:len(v)-1]
 	}
-	p.cur[p.key], p.key = v, ""
+	p.into[p.key], p.key = v, ""
 }
 
 func (p *iniParser) header(n int, name string) {
-	p.section, p.seen = name, map[string]bool{}
+	p.section = name
 	if name == "DEFAULT" {
 		p.cur = p.defaults
-		for k := range p.defaults {
-			p.seen[k] = true
-		}
 		return
 	}
 	if _, ok := p.sections[name]; ok {
 		p.fail(n, fmt.Sprintf("section [%s] stands twice in this file", name), "put its keys together under one header")
 		p.cur = p.sections[name]
-		for k := range p.cur {
-			p.seen[k] = true
-		}
 		return
 	}
 	p.cur = options{}
 	p.sections[name] = p.cur
+	p.heads[name] = Pos{p.name, n}
 	p.order = append(p.order, name)
 }
 
@@ -135,12 +131,15 @@ func (p *iniParser) option(n int, text string) {
 		p.fail(n, fmt.Sprintf("%.40q has no key before %q", text, text[i]), "")
 		return
 	}
-	if p.seen[key] {
+	p.into = p.cur
+	if _, ok := p.cur[key]; ok {
 		p.fail(n, fmt.Sprintf("option %q stands twice in section [%s]", key, p.section),
 			"keep one of them; to override a shipped value, write it in a .local file")
+		p.into = options{}
+	} else if p.section != "DEFAULT" {
+		p.keys[p.section] = append(p.keys[p.section], key)
 	}
-	p.seen[key] = true
-	p.cur[key] = value{{strings.TrimSpace(text[i+1:]), Pos{p.name, n}}}
+	p.into[key] = value{{strings.TrimSpace(text[i+1:]), Pos{p.name, n}}}
 	p.key = key
 }
 

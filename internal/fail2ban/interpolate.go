@@ -62,6 +62,10 @@ func (in *interpolation) qualified(name string) (value, bool) {
 }
 
 func (in *interpolation) value(v value, depth int) (value, error) {
+	*in.made += v.size()
+	if *in.made > maxMade {
+		return nil, &Error{Pos: v[0].pos, Msg: fmt.Sprintf("the values of all files together grow over %d bytes", maxMade), Hint: "look for references that multiply"}
+	}
 	if in.size += v.size(); in.size > maxValue {
 		return nil, &Error{Pos: v[0].pos, Msg: fmt.Sprintf("the value grows over %d bytes", maxValue), Hint: "look for references that multiply"}
 	}

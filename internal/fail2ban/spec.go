@@ -2,6 +2,7 @@ package fail2ban
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 )
@@ -11,13 +12,28 @@ import (
 // A value in quotes may hold commas and brackets; blanks around a value are dropped; the last of several values for
 // one option wins. A name without brackets has no options, and the map is then empty, never nil.
 func ParseSpec(s string) (name string, opts map[string]string, err error) {
+	name, list, err := parseSpec(s)
+	if err != nil {
+		return "", nil, err
+	}
 	opts = map[string]string{}
+	for _, o := range list {
+		opts[o.key] = o.value
+	}
+	return name, opts, nil
+}
+
+// pair is one option=value of a spec.
+type pair struct{ key, value string }
+
+// parseSpec is ParseSpec that keeps the order, and every value of an option given twice.
+func parseSpec(s string) (name string, opts []pair, err error) {
 	i := strings.IndexByte(s, '[')
 	if i < 0 {
 		if strings.TrimSpace(s) == "" {
 			return "", nil, fmt.Errorf("the name is empty")
 		}
-		return strings.TrimRightFunc(s, unicode.IsSpace), opts, nil
+		return strings.TrimRightFunc(s, unicode.IsSpace), nil, nil
 	}
 	name, rest := s[:i], strings.TrimRightFunc(s[i+1:], unicode.IsSpace)
 	if name == "" || !strings.HasSuffix(rest, "]") {
@@ -32,7 +48,7 @@ func ParseSpec(s string) (name string, opts map[string]string, err error) {
 		if !ok {
 			return "", nil, fmt.Errorf("%q: expected option=value at %.40q", s, rest)
 		}
-		opts[key], rest = strings.TrimSpace(value), after
+		opts, rest = append(opts, pair{key, strings.TrimSpace(value)}), after
 	}
 }
 
@@ -75,3 +91,22 @@ func cutSeparator(s string) (rest string, ok bool) {
 
 // isWord says whether r is a word character of Python's \w.
 func isWord(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsNumber(r) }
+
+// specs finds the entries of a list of actions: what stands at the front of a line, or behind a blank, with the options in
+// brackets behind it, that may span lines. It is fail2ban's own expression, but for its look-ahead.
+var specs = regexp.MustCompile(`((?:[^\[\s]+(?:\s*\[\s*(?:[\pL\pN_.-]+=(?:"[^"]*"|'[^']*'|[^,\]]*)\s*(?:,|\]\s*\[)?\s*)*\])?\s*|\S+))(?:\s|$)`)
+
+// splitSpecs splits a list of actions, at most limit of them. The offsets are those of the entries in s.
+func splitSpecs(s string, limit int) (list []string, offsets []int, more bool) {
+	for at := 0; ; {
+		m := specs.FindStringSubmatchIndex(s[at:])
+		if m == nil {
+			return list, offsets, false
+		}
+		if len(list) == limit {
+			return list, offsets, true
+		}
+		list, offsets = append(list, s[at+m[2]:at+m[3]]), append(offsets, at+m[2])
+		at += m[3]
+	}
+}

@@ -7,38 +7,51 @@ import (
 )
 
 // tags replaces <name> in options by other options. The innermost goes first and a result is looked through again, so
-// <mdre-<mode>> becomes <mdre-normal> and then that option's text. What nobody defines (<HOST>, <F-USER>) stays, but a
-// name that was put together from an option is a mistake in that option: mode=agressive must not load and match nothing.
+// <mdre-<mode>> becomes <mdre-normal> and then that option's text. What nobody defines (<HOST>, <F-USER>) stays; in the
+// strict options it is a mistake if the name was put together from an option: mode=agressive must not load and match
+// nothing.
 type tags struct {
-	opts     options // every option of the filter, the caller's included
-	skip     map[string]bool
-	fallback func(name string) (value, error) // for section/option and known/option; nil value: not defined
+	opts     *dict           // every option of the filter, the caller's included
+	skip     map[string]bool // tags that are left alone, and options whose tags are
+	strict   []string
+	fallback func(name string) (value, error) // for what is in none of opts; nil value: not defined
+	made     *int                             // bytes made so far
 	done     options
 	busy     map[string]bool // being resolved: meeting one of them again is a loop
+	careful  bool            // resolving a strict option
 	replaced int
 	size     int
 }
 
-// all resolves every option. An option with conditional forms (key?family=inet6) is left alone: which form holds is
-// known only when the option is used.
-func (t *tags) all() (options, error) {
-	t.done, t.busy, t.skip = options{}, map[string]bool{}, map[string]bool{}
-	for name := range t.opts {
+// all resolves every option, in their order. An option with conditional forms (key?family=inet6) is left alone: which form
+// holds is known only when the option is used.
+func (t *tags) all() (*dict, error) {
+	t.done, t.busy = options{}, map[string]bool{}
+	for _, name := range t.opts.keys {
 		if plain, cond := cutCondition(name); cond != "" {
 			t.skip[plain] = true
 		}
 	}
-	out := options{}
-	for name, v := range t.opts {
-		if t.skip[name] {
-			out[name] = v
-			continue
+	// the strict ones first: what they lead to must be looked at strictly, and is resolved once
+	t.careful = true
+	for _, name := range t.strict {
+		if v, ok := t.opts.get(name); ok && !t.skip[name] {
+			if _, err := t.option(name, v); err != nil {
+				return nil, err
+			}
 		}
-		v, err := t.option(name, v)
-		if err != nil {
-			return nil, err
+	}
+	t.careful = false
+	out := newDict()
+	for _, name := range t.opts.keys {
+		v, _ := t.opts.get(name)
+		if !t.skip[name] {
+			var err error
+			if v, err = t.option(name, v); err != nil {
+				return nil, err
+			}
 		}
-		out[name] = v
+		out.set(name, v)
 	}
 	return out, nil
 }
@@ -74,13 +87,16 @@ func (t *tags) line(l line) (value, error) {
 			return nil, err
 		}
 		if repl == nil {
-			if name := l.text[start+1 : end-1]; start < madeFrom && madeTo < end && isOption(name) {
+			if name := l.text[start+1 : end-1]; t.careful && start < madeFrom && madeTo < end && isOption(name) {
 				return nil, &Error{Pos: l.pos, Msg: fmt.Sprintf("<%s> names an option that nobody defines", name), Hint: t.near(name)}
 			}
 			from = end
 			continue
 		}
 		t.replaced++
+		if *t.made += repl.size(); *t.made > maxMade {
+			return nil, &Error{Pos: l.pos, Msg: fmt.Sprintf("the values of all files together grow over %d bytes", maxMade), Hint: "look for tags that multiply"}
+		}
 		if t.size += repl.size(); t.replaced > maxReplaced || t.size > maxValue {
 			return nil, &Error{Pos: l.pos, Msg: fmt.Sprintf("the tags of this filter grow over %d replacements or %d bytes", maxReplaced, maxValue),
 				Hint: "look for tags that multiply"}
@@ -114,7 +130,7 @@ func (t *tags) lookup(name string, pos Pos) (value, error) {
 	case t.busy[name]:
 		return nil, &Error{Pos: pos, Msg: fmt.Sprintf("<%s> leads back to itself", name), Hint: "one of the options on the way must not use the tag"}
 	}
-	v, ok := t.opts[name]
+	v, ok := t.opts.get(name)
 	if !ok {
 		var err error
 		if v, err = t.fallback(name); v == nil || err != nil {
@@ -128,7 +144,7 @@ func (t *tags) lookup(name string, pos Pos) (value, error) {
 func (t *tags) near(name string) string {
 	prefix := name[:strings.LastIndexAny(name, "-_/")+1]
 	var names []string
-	for o := range t.opts {
+	for _, o := range t.opts.keys {
 		if prefix != "" && strings.HasPrefix(o, prefix) {
 			names = append(names, o)
 		}

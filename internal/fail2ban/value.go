@@ -59,3 +59,43 @@ func splice(l line, from, to int, repl value) value {
 	out[len(out)-1].text += l.text[to:]
 	return out
 }
+
+// dict is options with an order, that in which they were first set.
+type dict struct {
+	keys []string
+	m    options
+}
+
+func newDict() *dict { return &dict{m: options{}} }
+
+func (d *dict) get(key string) (value, bool) {
+	v, ok := d.m[key]
+	return v, ok
+}
+
+func (d *dict) set(key string, v value) {
+	if _, ok := d.m[key]; !ok {
+		d.keys = append(d.keys, key)
+	}
+	d.m[key] = v
+}
+
+// with is d overlaid by over; d stays as it is.
+func (d *dict) with(over *dict) *dict {
+	out := newDict()
+	for _, from := range []*dict{d, over} {
+		for _, k := range from.keys {
+			out.set(k, from.m[k])
+		}
+	}
+	return out
+}
+
+// lower is d with its names in lower case, as references look for them.
+func (d *dict) lower() options {
+	out := options{}
+	for _, k := range d.keys {
+		out[strings.ToLower(k)] = d.m[k]
+	}
+	return out
+}
