@@ -33,7 +33,8 @@ type cell struct {
 	found   []string // how ports and sources were found, for people
 
 	// What fail2ban's jails ask for beside.
-	acts bool // it has actions, which ids that are no address reach too
+	acts bool           // it has actions, which ids that are no address reach too
+	asks *ignoreCommand // asked before it bans; nil: it has none
 
 	jail       *jail.Jail
 	f2b        *fail2ban.Jail // nil: a jail of tocsin.toml

@@ -250,6 +250,7 @@ func (g *Guard) unbanNow(p netip.Prefix, r api.UnbanRequest) (api.Change, error)
 // lift ends the chosen bans, all of them with one write and one transaction, and tells the jails that took them. It
 // returns their ids in order.
 func (g *Guard) lift(chosen func(banKey, activeBan) bool, like tocsin.Decision) ([]string, error) {
+	g.forgetAsked(chosen)
 	var ds []tocsin.Decision
 	var ids []string
 	for k, b := range g.active {

@@ -160,6 +160,13 @@ func (g *Guard) decideByJail(c *cell, d tocsin.Decision, seen bool) {
 		}
 		return
 	}
+	if !g.asksFirst(c, &d) {
+		g.carryOut(c, d)
+	}
+}
+
+// carryOut carries a jail's decision out.
+func (g *Guard) carryOut(c *cell, d tocsin.Decision) {
 	// Escaped once, before it is stored: whatever shows it later cannot be hurt by it.
 	d.Evidence = slices.Clone(d.Evidence)
 	for i := range d.Evidence {

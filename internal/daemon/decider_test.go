@@ -66,6 +66,7 @@ func newDecider(t *testing.T, cells ...*cell) *decider {
 		cancel()
 		close(stop)
 		<-d.ended
+		d.asks.wg.Wait()
 		if err := d.store.Close(); err != nil {
 			t.Error(err)
 		}

@@ -62,6 +62,7 @@ type Guard struct {
 
 	// What is done beside the flow, by others.
 	lookup     lookup        // of the runner; nil: nobody can be asked
+	ask        question      // likewise
 	newFriends chan struct{} // jails ignore host names that nobody has asked for
 
 	events chan event      // from the readers
@@ -80,6 +81,7 @@ type Guard struct {
 	tally    map[tallyKey]*store.FailureCount
 	names    names
 	friends  friends
+	asks     asks
 	wasOff   bool
 	late     bool // the store let the last decision wait too long
 	storeLog throttle
@@ -161,7 +163,7 @@ func newGuard(ctx context.Context, o Options) *Guard {
 		o: o, log: o.Log, state: o.Config.State, started: time.Now(), life: ctx, path: o.Path,
 		events: make(chan event, eventQueue), calls: make(chan func()), ended: make(chan struct{}),
 		active: map[banKey]activeBan{}, banned: map[string]uint64{}, tally: map[tallyKey]*store.FailureCount{},
-		names: newNames(), newFriends: make(chan struct{}, 1),
+		names: newNames(), newFriends: make(chan struct{}, 1), asks: asks{waiting: map[banKey]*tocsin.Decision{}},
 	}
 }
 
@@ -220,6 +222,7 @@ func (g *Guard) serve(socket net.Listener, first *set, reload <-chan os.Signal) 
 	}
 	stopRest()
 	wg.Wait()
+	g.asks.wg.Wait()
 	g.log.Info("stopped; what is banned in the kernel stays so until its time", "n", len(g.active), "clean", g.o.Clean)
 	return nil
 }

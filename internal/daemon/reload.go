@@ -98,6 +98,7 @@ func (g *Guard) inherit(next *set) {
 		} else {
 			c.rebuilding = true
 		}
+		g.useIgnoreCommand(c)
 	}
 }
 
