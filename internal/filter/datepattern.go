@@ -58,6 +58,8 @@ var dateCodes = []struct{ code, expr string }{
 type dateExpr struct {
 	matcher *regex.Matcher
 	fields  [][]dateField // by rule
+	rule    int           // the one that found the last date
+	blank   bool          // the last line fitted, but for a date, which the pattern lets be missing
 }
 
 // dateField says which group tells which part of a date. Groups are asked in their order, so a later one wins.

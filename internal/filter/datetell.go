@@ -8,10 +8,12 @@ import (
 // find looks for the date of a line. Where the text of a date tells no time, start and end are set and ok is false.
 func (e *dateExpr) find(d *Dates, line []byte) (t time.Time, start, end int, ok bool) {
 	rule := e.matcher.Search(line)
+	e.blank = false
 	if rule < 0 {
 		return t, 0, 0, false
 	}
 	if start, end = e.matcher.Group(1); end <= start {
+		e.blank = true
 		return t, 0, 0, false // the pattern allows for no date
 	}
 	var c civil
@@ -26,6 +28,7 @@ func (e *dateExpr) find(d *Dates, line []byte) (t time.Time, start, end int, ok 
 	if !ok {
 		return t, start, end, false
 	}
+	e.rule = rule
 	return time.Unix(sec, int64(c.nsec)).UTC(), start, end, true
 }
 

@@ -1,0 +1,222 @@
+package fail2bancli
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// stockDates are the formats that fail2ban knows by default, in its order, as jail.conf(5) writes dates.
+var stockDates = [...]string{
+	`%ExY(?P<_sep>[-/.])%m(?P=_sep)%d(?:T|  ?)%H:%M:%S(?:[.,]%f)?(?:\s*%z)?`,
+	`(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`,
+	`(?:%a )?%b %d %ExY %k:%M:%S(?:\.%f)?`,
+	`%d(?P<_sep>[-/])%m(?P=_sep)(?:%ExY|%Exy) %k:%M:%S`,
+	`%d(?P<_sep>[-/])%b(?P=_sep)%ExY[ :]?%H:%M:%S(?:\.%f)?(?: %z)?`,
+	`%m/%d/%ExY:%H:%M:%S`,
+	`%m-%d-%ExY %k:%M:%S(?:\.%f)?`,
+	`EPOCH`,
+	`{^LN-BEG}%H:%M:%S`,
+	`^<%m/%d/%Exy@%H:%M:%S>`,
+	`%Exy%Exm%Exd  ?%H:%M:%S`,
+	`%b %d, %ExY %I:%M:%S %p`,
+	`^%b-%d-%Exy %k:%M:%S`,
+	`%ExY%Exm%Exd(?:T|  ?)%ExH%ExM%ExS(?:[.,]%f)?(?:\s*%z)?`,
+	`(?:%Z )?(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`,
+	`(?:%z )?(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`,
+	`TAI64N`,
+}
+
+// lineBegin marks a format that stands at the beginning of the line.
+const lineBegin = "{^LN-BEG}"
+
+var (
+	dateCode  = regexp.MustCompile(`%(%|Ex[dmHklMSYyzZ]|[a-zA-Z])`)
+	codeNames = map[string]string{
+		"a": "DAY", "A": "DAYNAME", "b": "MON", "B": "MONTH", "d": "Day", "H": "24hour", "I": "12hour", "j": "Yearday",
+		"m": "Month", "M": "Minute", "p": "AMPM", "S": "Second", "U": "Yearweek", "w": "Weekday", "W": "Yearweek",
+		"y": "Year2", "Y": "Year", "%": "%", "z": "Zone offset", "f": "Microseconds", "Z": "Zone name",
+	}
+)
+
+// dateName is how fail2ban calls a format.
+func dateName(pattern string) string {
+	switch key := strings.ToUpper(pattern); key {
+	case "EPOCH", "LEPOCH", lineBegin + "EPOCH", lineBegin + "LEPOCH", "^EPOCH", "^LEPOCH":
+		name := "Epoch"
+		if strings.HasSuffix(key, "LEPOCH") {
+			name = "LongEpoch"
+		}
+		if !strings.HasSuffix(key, "}"+strings.TrimPrefix(key, lineBegin)) && key[0] != '^' {
+			return name
+		}
+		return lineBegin + name
+	case "TAI64N":
+		return key
+	case lineBegin + "TAI64N", "^TAI64N":
+		return lineBegin + "TAI64N"
+	}
+	if text := strings.ToUpper(pattern); strings.Contains(text, "{EPOCH}") || strings.Contains(text, "{LEPOCH}") {
+		return pattern
+	}
+	text := strings.TrimPrefix(pattern, "{UNB}")
+	text, begins := strings.CutPrefix(text, lineBegin)
+	name := dateCode.ReplaceAllStringFunc(text, func(code string) string {
+		if name, ok := codeNames[code[1:]]; ok {
+			return name
+		}
+		if name, ok := codeNames[strings.TrimPrefix(code[1:], "Ex")]; ok && len(code) > 2 {
+			return "Ex" + name
+		}
+		return code
+	})
+	open := strings.TrimLeft(text, "(")
+	if begins && !strings.HasPrefix(open, "^") && !strings.HasPrefix(open, "?:^") && !strings.HasPrefix(open, "**") {
+		return lineBegin + name
+	}
+	return name
+}
+
+// isAnchored says whether a format stands at the beginning of the line by what its pattern says.
+func isAnchored(pattern string) bool {
+	return strings.HasPrefix(pattern, lineBegin) || strings.HasPrefix(pattern, "^")
+}
+
+// describeDates names a datepattern as fail2ban does: the pattern with the meaning of its codes, or the default formats,
+// which have no pattern.
+func describeDates(lines []string) (pattern, name string) {
+	ts := dateTemplates(lines)
+	if len(ts) == 0 || len(ts) > 2 {
+		return "", "Default Detectors"
+	}
+	if strings.Contains(ts[0].pattern, "EPOCH") || strings.HasSuffix(ts[0].pattern, "TAI64N") {
+		return "", ts[0].name
+	}
+	return ts[0].pattern, ts[0].name
+}
+
+// dateTemplate is one format that dates are looked for in, and how it did.
+type dateTemplate struct {
+	pattern, name string
+	line, stock   int // which line of the datepattern; which default format, from 1, 0 if it is none
+	anchored      bool
+	boost         float64 // how much a hit weighs
+	hits          int
+	distance      int // of the last hit from the beginning of the line
+}
+
+func (t *dateTemplate) weight() float64 {
+	return float64(t.hits) * t.boost / float64(max(1, t.distance))
+}
+
+// dateTemplates lists the formats of a datepattern as fail2ban tries them at first: the default formats come first
+// anchored to the beginning of the line, where they can be, then as they are. No line means the default formats.
+func dateTemplates(lines []string) []*dateTemplate {
+	var all []*dateTemplate
+	for i, line := range lines {
+		line = strings.TrimSpace(line)
+		key := line
+		if !strings.Contains(line, "%") {
+			key = strings.ToUpper(line)
+		}
+		switch {
+		case line == "":
+		case key == "{DEFAULT}", key == lineBegin:
+			all = append(all, stockTemplates(i, key == lineBegin)...)
+		case key == "{NONE}":
+			all = append(all, &dateTemplate{pattern: "{UNB}^", name: "^", line: i, anchored: true, boost: 1})
+		default:
+			all = append(all, &dateTemplate{pattern: line, name: dateName(line), line: i, anchored: isAnchored(line), boost: 1})
+		}
+	}
+	if len(all) == 0 {
+		return stockTemplates(0, false)
+	}
+	return all
+}
+
+func stockTemplates(line int, anchoredOnly bool) []*dateTemplate {
+	var twins, plain []*dateTemplate
+	for i, p := range stockDates {
+		if !isAnchored(p) {
+			twins = append(twins, &dateTemplate{pattern: lineBegin + p, name: dateName(lineBegin + p), line: line, stock: i + 1, anchored: true, boost: 100})
+		}
+		if isAnchored(p) || !anchoredOnly {
+			plain = append(plain, &dateTemplate{pattern: p, name: dateName(p), line: line, stock: i + 1, anchored: isAnchored(p), boost: 1})
+		}
+	}
+	return append(twins, plain...)
+}
+
+// dateTable is the list of formats in the order that fail2ban brings them into while it reads: what hits often and near
+// the beginning of the line moves up.
+type dateTable struct {
+	templates   []*dateTemplate
+	last        int // the place of the one that hit last
+	firstUnused int
+}
+
+func newDateTable(lines []string) *dateTable {
+	return &dateTable{templates: dateTemplates(lines), last: -1}
+}
+
+// hit counts a date that was found by a line of the datepattern, in a default format, before which head stands.
+func (d *dateTable) hit(line, stock int, head string) {
+	place, anchored := -1, atBeginning(head)
+	for i, t := range d.templates {
+		if t.line == line && t.stock == stock && (t.anchored == anchored || stock == 0 || place < 0 && !t.anchored) {
+			place = i
+			if t.anchored == anchored || stock == 0 {
+				break
+			}
+		}
+	}
+	if place < 0 {
+		return
+	}
+	t := d.templates[place]
+	t.hits++
+	t.distance = len(head)
+	if t.anchored && (t.stock > 0 || strings.HasPrefix(t.pattern, lineBegin)) {
+		t.distance = 0
+	}
+	if d.firstUnused == place {
+		d.firstUnused++
+	}
+	if place > 0 && place != d.last {
+		place = d.moveUp(place)
+	}
+	d.last = place
+}
+
+// atBeginning says whether a date behind head still counts as the beginning of the line.
+func atBeginning(head string) bool {
+	return utf8.RuneCountInString(head) <= 2 && !strings.ContainsFunc(head, func(r rune) bool {
+		return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r)
+	})
+}
+
+// moveUp brings the template at place nearer to the front if it weighs more than the one there, and returns its place.
+func (d *dateTable) moveUp(place int) int {
+	t := d.templates[place]
+	to := place / 2
+	if d.firstUnused < place {
+		to = d.firstUnused
+	}
+	lighter := func(other *dateTemplate) bool { return other.hits == 0 || t.weight() > other.weight() }
+	if !lighter(d.templates[to]) {
+		if to == place-1 {
+			return place
+		}
+		if to = place - 1; !lighter(d.templates[to]) {
+			return place
+		}
+	}
+	copy(d.templates[to+1:place+1], d.templates[to:place])
+	d.templates[to] = t
+	for d.firstUnused < len(d.templates) && d.templates[d.firstUnused].hits > 0 {
+		d.firstUnused++
+	}
+	return to
+}
