@@ -2,6 +2,7 @@ package fail2bancli
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -124,16 +125,53 @@ func dateTemplates(lines []string) []*dateTemplate {
 		case line == "":
 		case key == "{DEFAULT}", key == lineBegin:
 			all = append(all, stockTemplates(i, key == lineBegin)...)
+		case datePlace.MatchString(key):
+			for k, p := range stockDates {
+				p = placed(line, p)
+				all = append(all, &dateTemplate{pattern: p, name: dateName(p), line: i, stock: k + 1, anchored: isAnchored(p), boost: 1})
+			}
 		case key == "{NONE}":
 			all = append(all, &dateTemplate{pattern: "{UNB}^", name: "^", line: i, anchored: true, boost: 1})
 		default:
-			all = append(all, &dateTemplate{pattern: line, name: dateName(line), line: i, anchored: isAnchored(line), boost: 1})
+			all = append(all, &dateTemplate{pattern: line, name: dateName(line), line: i, anchored: isAnchored(line), boost: boost(line)})
 		}
 	}
 	if len(all) == 0 {
 		return stockTemplates(0, false)
 	}
-	return all
+	known := map[string]bool{}
+	return slices.DeleteFunc(all, func(t *dateTemplate) bool {
+		again := known[t.name]
+		known[t.name] = true
+		return again
+	})
+}
+
+// boost is how much a hit of a pattern weighs: more for the anchored twin of a default format, whoever asks for it.
+func boost(pattern string) float64 {
+	if format, ok := strings.CutPrefix(pattern, lineBegin); ok {
+		for _, p := range stockDates {
+			if strings.EqualFold(format, p) {
+				return 100
+			}
+		}
+	}
+	return 1
+}
+
+// datePlace is where a pattern wants a default format.
+var datePlace = regexp.MustCompile(`(?i)\{DATE\}`)
+
+// placed is a pattern with a default format in its place.
+func placed(pattern, format string) string {
+	switch format {
+	case "EPOCH":
+		format = "Epoch"
+	case "TAI64N":
+	default:
+		format = strings.TrimPrefix(format, lineBegin)
+	}
+	return datePlace.ReplaceAllLiteralString(pattern, format)
 }
 
 func stockTemplates(line int, anchoredOnly bool) []*dateTemplate {
@@ -163,22 +201,14 @@ func newDateTable(lines []string) *dateTable {
 
 // hit counts a date that was found by a line of the datepattern, in a default format, before which head stands.
 func (d *dateTable) hit(line, stock int, head string) {
-	place, anchored := -1, atBeginning(head)
-	for i, t := range d.templates {
-		if t.line == line && t.stock == stock && (t.anchored == anchored || stock == 0 || place < 0 && !t.anchored) {
-			place = i
-			if t.anchored == anchored || stock == 0 {
-				break
-			}
-		}
-	}
+	place := d.place(line, stock, atBeginning(head))
 	if place < 0 {
 		return
 	}
 	t := d.templates[place]
 	t.hits++
 	t.distance = len(head)
-	if t.anchored && (t.stock > 0 || strings.HasPrefix(t.pattern, lineBegin)) {
+	if t.anchored {
 		t.distance = 0
 	}
 	if d.firstUnused == place {
@@ -188,6 +218,24 @@ func (d *dateTable) hit(line, stock int, head string) {
 		place = d.moveUp(place)
 	}
 	d.last = place
+}
+
+// place finds the template: the default formats have two, one of them anchored. A format that also reads what another
+// does keeps it while it is the last one: it is asked first.
+func (d *dateTable) place(line, stock int, anchored bool) int {
+	const syslog, zoneName, zoneNumber = 2, 15, 16
+	if d.last >= 0 && stock == syslog && anchored {
+		if t := d.templates[d.last]; t.line == line && t.anchored && (t.stock == zoneName || t.stock == zoneNumber) {
+			return d.last
+		}
+	}
+	best := -1
+	for i, t := range d.templates {
+		if t.line == line && t.stock == stock && (best < 0 || t.anchored == anchored) {
+			best = i
+		}
+	}
+	return best
 }
 
 // atBeginning says whether a date behind head still counts as the beginning of the line.

@@ -430,8 +430,7 @@ func (r *regexRun) process(log string) error {
 		}
 		r.say("Use         log file : %s", tocsin.Printable(log))
 		r.say("Use         encoding : %s\n", tocsin.Printable(r.encoding))
-		_, err = source.Old(context.Background(), []string{log}, nil, func(rec *tocsin.Record) { r.line(decode(rec.Text)) })
-		return err
+		return r.readLog(log, decode)
 	}
 	lines := []string{log}
 	if r.trial.maxLines <= 1 && !strings.Contains(log, "\n") {
@@ -453,6 +452,41 @@ func (r *regexRun) process(log string) error {
 		r.line(l)
 	}
 	return nil
+}
+
+// readLog reads a file. Its last line counts only if a newline ends it, as for a guard: it may be half written.
+func (r *regexRun) readLog(name string, decode func([]byte) string) error {
+	last, waiting := "", false
+	_, err := source.Old(context.Background(), []string{name}, nil, func(rec *tocsin.Record) {
+		if waiting {
+			r.line(last)
+		}
+		last, waiting = decode(rec.Text), true
+	})
+	if err == nil && waiting && endsWithNewline(name) {
+		r.line(last)
+	}
+	return err
+}
+
+// endsWithNewline says whether the last byte of a file is a newline. What is packed has its own end.
+func endsWithNewline(name string) bool {
+	f, err := os.Open(name)
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	var head [2]byte
+	if _, err := f.ReadAt(head[:], 0); err == nil && (head == [2]byte{0x1f, 0x8b} || head == [2]byte{0x28, 0xb5}) {
+		return true
+	}
+	var last [1]byte
+	if fi, err := f.Stat(); err != nil || fi.Size() == 0 {
+		return true
+	} else if _, err := f.ReadAt(last[:], fi.Size()-1); err != nil {
+		return true
+	}
+	return last[0] == '\n'
 }
 
 // decoder turns bytes of a log into text.

@@ -5,26 +5,14 @@ import (
 	"strings"
 
 	"tocsin"
+	"tocsin/internal/fail2ban"
 )
 
 // quote is s as Python's repr writes it, control characters escaped.
-func quote(s string) string {
-	q := "'"
-	if strings.Contains(s, "'") && !strings.Contains(s, `"`) {
-		q = `"`
-	}
-	s = strings.NewReplacer(`\`, `\\`, q, `\`+q, "\n", `\n`, "\r", `\r`, "\t", `\t`).Replace(s)
-	return q + tocsin.Printable(s) + q
-}
+func quote(s string) string { return fail2ban.PythonValue(s) }
 
 // list is a list of texts as Python's repr writes it.
-func list(texts []string) string {
-	quoted := make([]string, len(texts))
-	for i, s := range texts {
-		quoted[i] = quote(s)
-	}
-	return "[" + strings.Join(quoted, ", ") + "]"
-}
+func list(texts []string) string { return fail2ban.PythonValue(texts) }
 
 // tree is a heading and its branches, the last of them with a corner.
 func tree(heading string, branches []string) string {

@@ -150,17 +150,21 @@ func (t *trial) split(text string, at time.Time) (tuple, time.Time) {
 		t.lastDate, t.lastText = at, ""
 		return tuple{"", "", text}, at
 	}
-	recent := func() bool { return !t.lastDate.IsZero() && t.lastDate.After(t.now().Add(-time.Minute)) }
 	when, from, to, ok := t.dates.Find([]byte(text))
+	missing := t.undated // the pattern says that the date may be missing
+	if pattern, blank := t.dates.Blank(); blank && !ok {
+		t.table.hit(pattern, 0, "")
+		missing = true
+	}
 	switch {
 	case ok:
 		pattern, stock := t.dates.Matched()
 		t.table.hit(pattern, stock, text[:from])
 		t.lastDate, t.lastText = when, text[from:to]
 		return tuple{text[:from], text[from:to], text[to:]}, when
-	case recent():
+	case !t.lastDate.IsZero() && t.lastDate.After(t.now().Add(-time.Minute)):
 		return tuple{"", t.lastText, text}, t.lastDate
-	case t.undated:
+	case missing:
 		return tuple{"", "", text}, t.now()
 	}
 	return tuple{text[:from], text[from:to], text[to:]}, time.Time{}
