@@ -77,14 +77,7 @@ func (j *Jail) readAction(lib *library, spec string, pos Pos, jail *dict) (*Acti
 		j.skip("Invalid action definition %s: %v", PythonValue(spec), err)
 		return nil, &Error{Pos: pos, Msg: "action " + err.Error(), Hint: "write it like sendmail[dest=\"me@example.com\"]"}
 	}
-	opts := newDict()
-	for _, p := range given {
-		v := literal(p.value, pos.File)
-		for i := range v {
-			v[i].pos = pos
-		}
-		opts.set(p.key, v)
-	}
+	opts := dictAt(given, pos)
 	a := &Action{Name: name, Pos: pos, Python: strings.HasSuffix(name, ".py")}
 	if a.Python {
 		a.python(lib, opts)

@@ -20,7 +20,7 @@ const (
 	maxFileSize = 1 << 20 // bytes of one file
 	maxFiles    = 1000    // files of one filter, or of jail.d; includes and layers counted each time they are read
 	maxValue    = 1 << 20 // bytes of one value once interpolation and tags are done
-	maxMade     = 1 << 28 // bytes of all values that one call reads
+	maxMade     = 1 << 26 // bytes of all values that one call reads
 	maxJails    = 2000    // jails that are enabled
 	maxActions  = 64      // actions of one jail
 	maxDepth    = 10      // %(references)s inside references, as in Python's ConfigParser

@@ -49,11 +49,11 @@ var filterOptions = []string{"usedns", "prefregex", "ignoreregex", "failregex", 
 //
 // Mistakes in the files come as *Error, all those of one stage joined; Errors lists them.
 func LoadFilter(fsys fs.FS, name string, options map[string]string, logtype string) (Filter, error) {
-	var given []pair
+	given := newDict()
 	for _, k := range slices.Sorted(maps.Keys(options)) {
-		given = append(given, pair{k, options[k]})
+		given.set(k, literal(options[k], Pos{File: "option " + k}))
 	}
-	d, err := (&library{fsys: fsys}).filter("", strings.TrimSpace(name), given, "option ", logtype)
+	d, err := (&library{fsys: fsys}).filter("", strings.TrimSpace(name), given, logtype)
 	if err != nil {
 		return Filter{}, err
 	}
@@ -74,8 +74,8 @@ func LoadFilter(fsys fs.FS, name string, options map[string]string, logtype stri
 	return f, nil
 }
 
-// filter reads the files of a filter in the folder dir. Where an option comes from is told as from and its name.
-func (l *library) filter(dir, name string, given []pair, from, logtype string) (*definition, error) {
+// filter reads the files of a filter in the folder dir.
+func (l *library) filter(dir, name string, given *dict, logtype string) (*definition, error) {
 	c, err := l.named(dir, name, "filter")
 	if err != nil {
 		return nil, err
@@ -85,14 +85,10 @@ func (l *library) filter(dir, name string, given []pair, from, logtype string) (
 		return nil, &Error{Pos: Pos{File: c.files[0], Line: 1}, Msg: fmt.Sprintf("filter %s has no section [Definition]", name),
 			Hint: "a file that is only included by others is no filter"}
 	}
-	opts := newDict()
-	for _, p := range given {
-		opts.set(p.key, literal(p.value, from+p.key))
+	if v, _ := given.get("logtype"); v.String() == "" && def["logtype"] == nil {
+		given.set("logtype", literal(logtype, Pos{File: "logtype"}))
 	}
-	if v, _ := opts.get("logtype"); v.String() == "" && def["logtype"] == nil {
-		opts.set("logtype", literal(logtype, "logtype"))
-	}
-	return newDefinition(c, filterOptions, opts), nil
+	return newDefinition(c, filterOptions, given), nil
 }
 
 // named reads the files of a filter or an action, whatever kind says, by its name.
@@ -145,6 +141,9 @@ func (f *Filter) apply(list []command) []Problem {
 		case "datepattern":
 			f.Datepattern = regexes(c.v)
 		case "journalmatch":
+			if _, closed := shellWords(c.v.String()); !closed {
+				problem(c, "it is closed at the end of the line; fail2ban would not start", "journalmatch %s has a quote that is not closed", c.v)
+			}
 			f.Journalmatch = append(f.Journalmatch, c.v.String())
 		case "prefregex":
 			f.Prefregex = Regex{}

@@ -139,7 +139,7 @@ func (r *jailReader) options(only ...string) error {
 		case !ok && o.otherwise == "-":
 			continue
 		case !ok:
-			v = literal(o.otherwise, "fail2ban's default")
+			v = literal(o.otherwise, byDefault)
 		}
 		r.opts.set(o.name, r.typedValue(o.name, o.kind, v))
 	}
@@ -183,6 +183,10 @@ func (r *jailReader) seen() *dict {
 // jail has none.
 func (r *jailReader) filter() (*definition, error) {
 	v, _ := r.opts.get("filter")
+	pos := r.Pos // a filter that [DEFAULT] names is missed by this jail, not there
+	if r.conf.sections[r.Name]["filter"] != nil {
+		pos = r.place(v)
+	}
 	r.FilterSpec = v.String()
 	r.backend = r.opts.m["backend"].String()
 	r.Filter = Filter{Maxlines: 1}
@@ -192,17 +196,17 @@ func (r *jailReader) filter() (*definition, error) {
 	name, given, err := parseSpec(r.FilterSpec)
 	if err != nil {
 		r.skip("Invalid filter definition %s: %v", PythonValue(r.FilterSpec), err)
-		return nil, &Error{Pos: r.place(v), Msg: "filter " + err.Error(), Hint: "write it like sshd[mode=aggressive]"}
+		return nil, &Error{Pos: pos, Msg: "filter " + err.Error(), Hint: "write it like sshd[mode=aggressive]"}
 	}
 	name = strings.TrimSpace(name)
 	logtype := "file"
 	if strings.HasPrefix(r.backend, "systemd") {
 		logtype = "journal"
 	}
-	d, err := r.lib.filter("filter.d", name, given, fmt.Sprintf("%s: option ", r.place(v)), logtype)
+	d, err := r.lib.filter("filter.d", name, dictAt(given, pos), logtype)
 	if err != nil {
 		r.skip("Unable to read the filter %s", PythonValue(name))
-		return nil, at(err, r.place(v))
+		return nil, at(err, pos)
 	}
 	opts, err := d.whole(r.seen())
 	if err != nil {
@@ -245,7 +249,7 @@ func (r *jailReader) filterAgain(d *definition) error {
 		if n, ok := pythonInt(v.String()); ok {
 			typed["maxlines"] = n
 		} else {
-			r.problem(r.place(v), fmt.Sprintf("maxlines %q is no number", v), "1 is used")
+			r.problem(r.place(v), fmt.Sprintf("maxlines %q is no number", v), "it is left out")
 		}
 	}
 	r.commands.add(opts, typed)
@@ -278,6 +282,7 @@ func (r *jailReader) settings() {
 	j.Logtimezone = r.text("logtimezone", "")
 	j.Maxretry = max(r.number("maxretry", 3), 1) // as in fail2ban, 0 bans at the first failure
 	j.Maxmatches = max(r.number("maxmatches", 5), 0)
+	r.number("maxlines", 1)
 	j.Findtime = r.duration("findtime", 10*time.Minute)
 	if j.Findtime < time.Second {
 		v, _ := r.opts.get("findtime")

@@ -42,8 +42,8 @@ func Load(o LoadOptions) (*Config, error) {
 		c.glob = globFiles
 	}
 	c.readMain(lib)
-	jails.defaults["fail2ban_version"] = literal(Version, "the version of fail2ban")
-	jails.defaults["fail2ban_confpath"] = literal(lib.dir, "the folder of the configuration")
+	jails.defaults["fail2ban_version"] = literal(Version, byDefault)
+	jails.defaults["fail2ban_confpath"] = literal(lib.dir, byDefault)
 	c.readJails(lib, jails)
 	return c, nil
 }
@@ -70,6 +70,9 @@ func leftOut(errs []error) []Problem {
 	return all
 }
 
+// byDefault is the place of what no file says.
+var byDefault = Pos{File: "the defaults of fail2ban"}
+
 // mainOptions are the options of fail2ban.conf that its server is told, in the order in which it is.
 var mainOptions = []struct{ name, otherwise string }{
 	{"syslogsocket", "auto"}, {"loglevel", "INFO"}, {"logtarget", "STDERR"}, {"allowipv6", "auto"},
@@ -86,7 +89,7 @@ func (c *Config) readMain(lib *library) {
 			c.Problems = append(c.Problems, notRead(err, name, otherwise))
 		}
 		if !ok || err != nil {
-			return literal(otherwise, "fail2ban's default")
+			return literal(otherwise, byDefault)
 		}
 		return v
 	}

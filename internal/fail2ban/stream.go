@@ -70,7 +70,7 @@ func (c command) words(jail string) []any {
 		}
 		return []any{"multi-set", jail, "add" + c.opt, list}
 	case "journalmatch":
-		return appendTexts([]any{"set", jail, "addjournalmatch"}, shellWords(c.v.String()))
+		return appendTexts([]any{"set", jail, "addjournalmatch"}, JournalTerms(c.v.String()))
 	case "ignoreip":
 		return appendTexts([]any{"set", jail, "addignoreip"}, splitWords(c.v.String()))
 	}
@@ -172,10 +172,14 @@ func splitWords(s string) []string {
 	return out
 }
 
-// shellWords splits a line into words as a shell does, quotes and backslashes taken away. A quote that is not closed ends
-// with the line.
-func shellWords(s string) []string {
-	var words []string
+// JournalTerms splits a line of journalmatch into its terms as a shell splits words, quotes and backslashes taken away.
+func JournalTerms(match string) []string {
+	words, _ := shellWords(match)
+	return words
+}
+
+// shellWords splits s as a shell does. A quote that is not closed ends with s, and closed is false.
+func shellWords(s string) (words []string, closed bool) {
 	var word strings.Builder
 	in, open := false, byte(0) // inside a word; the quote that is open
 	for i := 0; i < len(s); i++ {
@@ -203,7 +207,7 @@ func shellWords(s string) []string {
 	if in {
 		words = append(words, word.String())
 	}
-	return words
+	return words, open == 0
 }
 
 // globFiles is filepath.Glob for patterns of Python's glob: [!a] is "not a", a backslash is one, a bracket that nothing

@@ -11,11 +11,11 @@ type line struct {
 // value is what stands behind "key =": at least one line, the first possibly empty.
 type value []line
 
-// literal makes a value of text that comes from no file.
-func literal(text, from string) value {
+// literal makes a value of text that stands at one place, or comes from no file at all.
+func literal(text string, pos Pos) value {
 	var v value
 	for t := range strings.SplitSeq(text, "\n") {
-		v = append(v, line{t, Pos{File: from}})
+		v = append(v, line{t, pos})
 	}
 	return v
 }
@@ -67,6 +67,16 @@ type dict struct {
 }
 
 func newDict() *dict { return &dict{m: options{}} }
+
+// dictAt is what stands in the brackets behind a name, all of it at one place; the last of several values for one option
+// holds.
+func dictAt(given []pair, pos Pos) *dict {
+	d := newDict()
+	for _, p := range given {
+		d.set(p.key, literal(p.value, pos))
+	}
+	return d
+}
 
 func (d *dict) get(key string) (value, bool) {
 	v, ok := d.m[key]
