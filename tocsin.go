@@ -107,6 +107,7 @@ type Proto uint8
 const (
 	TCP Proto = iota
 	UDP
+	TCPAndUDP // the same ports of both
 )
 
 // Decision is a ban or the lifting of one. Bans are keyed by (Jail, ID): lifting one jail's ban leaves another's.
@@ -152,7 +153,7 @@ func (d *Decision) InForce(now time.Time) bool {
 func (v Verdict) String() string { return word("verdict", int(v), "drop", "reject", "pass") }
 func (a Action) String() string  { return word("action", int(a), "ban", "unban") }
 func (o Origin) String() string  { return word("origin", int(o), "jail", "operator", "fleet", "list") }
-func (p Proto) String() string   { return word("proto", int(p), "tcp", "udp") }
+func (p Proto) String() string   { return word("proto", int(p), "tcp", "udp", "tcp,udp") }
 
 func word(kind string, i int, names ...string) string {
 	if i >= len(names) {

@@ -66,7 +66,7 @@ func TestWords(t *testing.T) {
 	for got, want := range map[string]string{
 		Drop.String(): "drop", Reject.String(): "reject", Ban.String(): "ban", Unban.String(): "unban",
 		ByJail.String(): "jail", ByOperator.String(): "operator", ByFleet.String(): "fleet", ByList.String(): "list",
-		TCP.String(): "tcp", UDP.String(): "udp", Origin(9).String(): "origin(9)",
+		TCP.String(): "tcp", UDP.String(): "udp", TCPAndUDP.String(): "tcp,udp", Origin(9).String(): "origin(9)",
 	} {
 		if got != want {
 			t.Errorf("word %q, want %q", got, want)

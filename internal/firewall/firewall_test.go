@@ -237,6 +237,7 @@ func TestAdopt(t *testing.T) {
 		ban("192.0.2.2", forever),
 		ban("192.0.2.3", ports(), rejected),
 		ban("192.0.2.4", ports(53), udp),
+		ban("192.0.2.6", ports(853), tcpAndUDP),
 		ban("192.0.2.5", ports(lots...)),
 		ban("192.0.2.5", ports(lots...), jail("web")),
 		ban("198.51.100.0/24"),

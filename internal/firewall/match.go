@@ -55,12 +55,15 @@ func fromPrefix(k kind, set string) []expr.Any {
 	return exprs
 }
 
-// toPorts asks for a destination port in the group's set.
-func toPorts(g *group) []expr.Any {
-	number := byte(unix.IPPROTO_TCP)
-	if g.proto == tocsin.UDP {
-		number = unix.IPPROTO_UDP
-	}
+// protocols are the numbers of what a Proto covers. The two of TCPAndUDP get a rule each.
+var protocols = [...][]byte{
+	tocsin.TCP:       {unix.IPPROTO_TCP},
+	tocsin.UDP:       {unix.IPPROTO_UDP},
+	tocsin.TCPAndUDP: {unix.IPPROTO_TCP, unix.IPPROTO_UDP},
+}
+
+// toPorts asks for a destination port of one protocol in the group's set.
+func toPorts(number byte, g *group) []expr.Any {
 	return append(proto(number),
 		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 		&expr.Lookup{SourceRegister: reg, SetName: g.name + dportSuffix})

@@ -123,6 +123,7 @@ func ports(ps ...uint16) func(*tocsin.Decision) { return func(d *tocsin.Decision
 func jail(name string) func(*tocsin.Decision)   { return func(d *tocsin.Decision) { d.Jail = name } }
 func rejected(d *tocsin.Decision)               { d.Verdict = tocsin.Reject }
 func udp(d *tocsin.Decision)                    { d.Proto = tocsin.UDP }
+func tcpAndUDP(d *tocsin.Decision)              { d.Proto = tocsin.TCPAndUDP }
 func forever(d *tocsin.Decision)                { d.Until = time.Time{} }
 
 func lasting(dur time.Duration) func(*tocsin.Decision) {

@@ -181,6 +181,8 @@ func TestPackets(t *testing.T) {
 		{"reject all ports", []tocsin.Decision{ban(attacker4, rejected, ports())}, "", "a4@22 rejected, a4@80 rejected, a4@2200 rejected"},
 		{"two groups", []tocsin.Decision{ban(attacker4), ban(attacker4, jail("web"), ports(80), rejected)}, "", "a4@22 dropped, a4@80 rejected"},
 		{"UDP ports are others", []tocsin.Decision{ban(attacker4, udp)}, "", ""},
+		{"TCP of TCP and UDP", []tocsin.Decision{ban(attacker4, tcpAndUDP), ban(attacker6, tcpAndUDP, ports(80), rejected)}, "",
+			"a4@22 dropped, a6@80 rejected"},
 		{"over", []tocsin.Decision{ban(attacker4, lasting(-time.Second))}, "", ""},
 		{"a ban of actions only", []tocsin.Decision{ban(attacker4, passed, ports())}, "", ""},
 		{"an id that is no address", []tocsin.Decision{ban("root")}, "", ""},
@@ -370,6 +372,9 @@ func TestUDP(t *testing.T) {
 	}{
 		{ban(attacker4, ports(53)), "passes"}, // TCP
 		{ban(attacker4, ports(53), udp), "dropped"},
+		{ban(attacker4, ports(53), tcpAndUDP), "dropped"},
+		{ban(attacker4, ports(53), tcpAndUDP, rejected), "rejected"},
+		{ban(attacker4, ports(54), tcpAndUDP), "passes"},
 		{ban(attacker4, ports(53), udp, rejected), "rejected"},
 		{ban(attacker4, ports()), "dropped"},
 		{ban(attacker4, ports(), udp, rejected), "rejected"},

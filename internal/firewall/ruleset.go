@@ -98,7 +98,9 @@ func (r ruleset) group(g *group) {
 	jump := verdict(expr.VerdictJump, g.name)
 	if len(g.ports) > 0 {
 		r.ports(g)
-		r.rule(portsChain, "", match(toPorts(g), jump)...)
+		for _, number := range protocols[g.proto] {
+			r.rule(portsChain, "", match(toPorts(number, g), jump)...)
+		}
 		return
 	}
 	// The chain is made with the first ban of all ports and not before, since it needs conntrack, and a host that has none

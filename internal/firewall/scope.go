@@ -21,21 +21,23 @@ type scope struct {
 
 func scopeOf(d *tocsin.Decision) scope {
 	s := scope{ports: d.Ports, verdict: d.Verdict}
-	if len(d.Ports) > 0 {
+	if len(d.Ports) > 0 && int(d.Proto) < len(protoParts) {
 		s.proto = d.Proto // all ports cover every protocol
 	}
 	return s
 }
 
-// The parts of names. A group's chain is called after what it covers: ports_22_2200, ports_udp_53, ports_reject_22,
-// all_ports, all_ports_reject.
+// The parts of names. A group's chain is called after what it covers: ports_22_2200, ports_udp_53, ports_tcpudp_53,
+// ports_reject_22, all_ports, all_ports_reject.
 const (
 	portsPrefix = "ports"
 	allPrefix   = "all_ports"
-	udpPart     = "_udp"
 	rejectPart  = "_reject"
 	dportSuffix = "_dport" // the set of the ports themselves
 )
+
+// protoParts are the parts of names by protocol. TCP, the usual one, has none.
+var protoParts = [...]string{tocsin.TCP: "", tocsin.UDP: "_udp", tocsin.TCPAndUDP: "_tcpudp"}
 
 // maxName is the longest readable name of a group; one with many ports gets a hash instead of their list. The kernel
 // takes 255 bytes, an admin's eye less.
@@ -47,9 +49,7 @@ func (s scope) appendKey(b []byte) []byte {
 		b = append(b, allPrefix...)
 	} else {
 		b = append(b, portsPrefix...)
-		if s.proto == tocsin.UDP {
-			b = append(b, udpPart...)
-		}
+		b = append(b, protoParts[s.proto]...)
 	}
 	if s.verdict == tocsin.Reject {
 		b = append(b, rejectPart...)
@@ -81,8 +81,11 @@ func parseScope(name string) (s scope, ports, ok bool) {
 		if rest, found = strings.CutPrefix(name, portsPrefix); !found {
 			return s, false, false
 		}
-		if rest, found = strings.CutPrefix(rest, udpPart); found {
-			s.proto = tocsin.UDP
+		for p := tocsin.UDP; int(p) < len(protoParts); p++ {
+			if after, found := strings.CutPrefix(rest, protoParts[p]); found {
+				rest, s.proto = after, p
+				break
+			}
 		}
 	}
 	if rest, found = strings.CutPrefix(rest, rejectPart); found {

@@ -24,6 +24,8 @@ func TestScopeName(t *testing.T) {
 		{scope{ports: []uint16{22, 2200}}, "ports_22_2200"},
 		{scope{ports: []uint16{53}, proto: tocsin.UDP}, "ports_udp_53"},
 		{scope{ports: []uint16{53}, proto: tocsin.UDP, verdict: tocsin.Reject}, "ports_udp_reject_53"},
+		{scope{ports: []uint16{53, 853}, proto: tocsin.TCPAndUDP}, "ports_tcpudp_53_853"},
+		{scope{ports: []uint16{53}, proto: tocsin.TCPAndUDP, verdict: tocsin.Reject}, "ports_tcpudp_reject_53"},
 		{scope{ports: many}, "ports_x..."},
 		{scope{ports: many, proto: tocsin.UDP, verdict: tocsin.Reject}, "ports_udp_reject_x..."},
 	}
@@ -113,6 +115,7 @@ func TestJails(t *testing.T) {
 func FuzzParseSet(f *testing.F) {
 	for k := range kinds {
 		f.Add("ports_udp_reject_22" + k.suffix())
+		f.Add("ports_tcpudp_22" + k.suffix())
 		f.Add("all_ports" + k.suffix())
 	}
 	f.Fuzz(func(t *testing.T, name string) {
