@@ -211,6 +211,7 @@ func (g *Guard) answeredAbout(d *tocsin.Decision, key string, ignore bool, err e
 func (g *Guard) ignoreByCommand(c *cell, d *tocsin.Decision) {
 	c.tally.spared++
 	c.lift(d.Prefix, d.ID, d.At)
+	g.f2bIgnored(c, d.ID, "command")
 	g.log.Info("ignored by command", "addr", d.ID, "jail", d.Jail)
 }
 

@@ -21,6 +21,7 @@ type set struct {
 	conf    *config.Config
 	cells   []*cell
 	sources []string // each once, in the order of the jails
+	f2bLog  f2bTarget
 }
 
 // cell is one jail with what it is fed and what it guards. Once it is in use the decider owns it.

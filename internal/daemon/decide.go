@@ -125,16 +125,29 @@ func (g *Guard) takeFailure(e event) {
 	}
 	if why, spared := g.spares(c, f.Prefix); spared {
 		c.tally.spared++
+		by := "ip"
 		if g.shield.ofTheMachine(f.Prefix.Addr()) {
+			by = "ignoreself rule"
 			g.trouble.spared(f.Prefix.Addr(), why)
+		} else if _, ok := g.friendIn(c, f.Prefix); ok {
+			by = "dns"
+		}
+		if !e.seen {
+			g.f2bIgnored(c, f.ID, by)
 		}
 		return
 	}
 	if !e.seen {
 		c.tally.failures++
 		g.count(c, f)
+		g.f2bFound(c, f)
 	}
-	for _, d := range c.jail.Failure(nil, f) {
+	late := c.jail.Stats().Late
+	ds := c.jail.Failure(nil, f)
+	if !e.seen && c.jail.Stats().Late > late {
+		g.f2bLate(c, f)
+	}
+	for _, d := range ds {
 		if wide := d.Prefix; wide.IsValid() && g.shield.narrow(&d, f.Prefix) {
 			c.jail.Lift(wide, d.At) // or the jail would believe that the neighbours are banned too
 		}
@@ -241,9 +254,13 @@ func (g *Guard) decide(ds ...tocsin.Decision) error {
 		case d.Action == tocsin.Unban:
 			delete(g.active, banKey{d.Jail, d.ID})
 			unbans = append(unbans, *d)
+			g.f2bDecided(d)
 		case d.InForce(now):
 			g.remember(d)
 			bans = append(bans, *d)
+			g.f2bDecided(d)
+		default:
+			g.f2b.say("fail2ban.actions", f2bInfo, "[%s] Ignore %s, expired bantime", d.Jail, f2bID(d.ID))
 		}
 		g.tellJails(d)
 		g.tell(d)
@@ -360,6 +377,7 @@ func (g *Guard) endBans(now time.Time) {
 		case b.until.IsZero():
 		case !now.Before(b.until):
 			delete(g.active, k)
+			g.f2bUnban(k.jail, k.id)
 			g.log.Info("ban ended", "addr", k.id, "jail", k.jail)
 		case g.nextEnd.IsZero() || b.until.Before(g.nextEnd):
 			g.nextEnd = b.until

@@ -64,6 +64,7 @@ type Guard struct {
 	lookup     lookup        // of the runner; nil: nobody can be asked
 	ask        question      // likewise
 	newFriends chan struct{} // jails ignore host names that nobody has asked for
+	f2b        *f2bLog
 
 	events chan event      // from the readers
 	calls  chan func()     // from the control socket and the watchers
@@ -117,6 +118,7 @@ type activeBan struct {
 	at, until time.Time
 	prefix    netip.Prefix
 	origin    tocsin.Origin
+	late      int // failures since, as far as fail2ban's log wants to know
 }
 
 // Bounds of the pipes and of a stop. What a stop takes adds up to 5 s: systemd and people do not wait for ever.
@@ -164,6 +166,7 @@ func newGuard(ctx context.Context, o Options) *Guard {
 		events: make(chan event, eventQueue), calls: make(chan func()), ended: make(chan struct{}),
 		active: map[banKey]activeBan{}, banned: map[string]uint64{}, tally: map[tallyKey]*store.FailureCount{},
 		names: newNames(), newFriends: make(chan struct{}, 1), asks: asks{waiting: map[banKey]*tocsin.Decision{}},
+		f2b: newF2BLog(o.Log),
 	}
 }
 
@@ -190,6 +193,7 @@ func (g *Guard) serve(socket net.Listener, first *set, reload <-chan os.Signal) 
 	spawn("address watch", func(ctx context.Context) error { return host.Watch(ctx, func() { g.lookAgain(ctx) }) })
 	spawn("exit watch", g.watchExit)
 	spawn("upkeep", g.upkeep)
+	spawn("fail2ban's log", g.f2b.run)
 	spawn("host names", g.askNames)
 	spawn("ignored host names", g.watchFriends)
 

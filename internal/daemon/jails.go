@@ -240,5 +240,9 @@ func byEnd(a, b time.Time) int {
 
 // reopen opens the log anew that is written in fail2ban's format.
 func (g *Guard) reopen(context.Context) (api.Change, error) {
-	return change("no log in fail2ban's format is written", ""), nil
+	path := g.f2b.reopen()
+	if path == "" {
+		return change("no log in fail2ban's format is written", ""), nil
+	}
+	return change(path+" is opened anew", ""), nil
 }

@@ -117,7 +117,11 @@ func (g *Guard) cellLike(c *cell) *cell {
 
 // use makes a set the one in force.
 func (g *Guard) use(next *set, readers []*reader) {
+	first := g.set == nil
 	g.set, g.running = next, readers
+	if g.f2b.use(next.f2bLog); first {
+		g.f2bRestored()
+	}
 	g.shield.conf = next.conf.Guard.Allow
 	g.shield.index()
 	g.reshield()

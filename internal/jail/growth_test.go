@@ -109,7 +109,12 @@ func TestWeigh(t *testing.T) {
 			j := mustNew(t, o)
 			var got []string
 			for i := range strings.Fields(tt.want) {
-				_, n := banAt(t, j, id, t0.Add(time.Duration(i)*time.Hour))
+				f := failure(id, "root", t0.Add(time.Duration(i)*time.Hour), 0)
+				weight, former := j.Weight(f)
+				_, n := banAt(t, j, id, f.At)
+				if former != i || weight > tt.maxRetry || n != (tt.maxRetry+weight-1)/weight {
+					t.Errorf("maxretry %d: after %d bans a failure weighs %d, and %d ban", tt.maxRetry, former, weight, n)
+				}
 				got = append(got, fmt.Sprint(n))
 			}
 			if strings.Join(got, " ") != tt.want {

@@ -275,6 +275,13 @@ func (j *Jail) user(name string) uint32 {
 	return uint32(maphash.String(j.seeds[0], name)) | 1
 }
 
+// Weight says how much f counts, and because of how many remembered bans. It changes nothing.
+func (j *Jail) Weight(f *tocsin.Failure) (weight, former int) {
+	k := j.key(f)
+	former = j.former(block{k, j.bits(k)}, micros(f.At))
+	return j.o.weight(former), former
+}
+
 // Stats returns the counters.
 func (j *Jail) Stats() Stats {
 	s := j.stats
