@@ -53,6 +53,8 @@ type cli struct {
 	Check      checkCmd      `cmd:"" help:"Read the configuration and say what it means, or every mistake in it."`
 	Explain    explainCmd    `cmd:"" help:"The manual about a word, a setting or a finding, offline."`
 	Metrics    metricsCmd    `cmd:"" help:"What the guard counts, in Prometheus' format."`
+	Runner     runnerCmd     `cmd:"" help:"Run the commands of fail2ban's actions for the guard, which starts it itself where it can."`
+	Resolver   resolverCmd   `cmd:"" hidden:""`
 	Version    versionCmd    `cmd:"" help:"Which version this is."`
 	Completion completionCmd `cmd:"" help:"Completion for a shell."`
 }

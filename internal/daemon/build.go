@@ -34,8 +34,9 @@ type cell struct {
 	found   []string // how ports and sources were found, for people
 
 	// What fail2ban's jails ask for beside.
-	acts bool           // it has actions, which ids that are no address reach too
-	asks *ignoreCommand // asked before it bans; nil: it has none
+	acts    bool               // it has actions, which ids that are no address reach too
+	actions []*fail2ban.Action // those whose commands the runner runs, because our firewall does not do what they do
+	asks    *ignoreCommand     // asked before it bans; nil: it has none
 
 	jail       *jail.Jail
 	f2b        *fail2ban.Jail // nil: a jail of tocsin.toml

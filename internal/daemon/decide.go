@@ -256,15 +256,18 @@ func (g *Guard) decide(ds ...tocsin.Decision) error {
 			unbans = append(unbans, *d)
 			g.f2bDecided(d)
 		case d.InForce(now):
+			_, known := g.active[banKey{d.Jail, d.ID}]
 			g.remember(d)
 			bans = append(bans, *d)
 			g.f2bDecided(d)
+			g.actOnBan(d, known)
 		default:
 			g.f2b.say("fail2ban.actions", f2bInfo, "[%s] Ignore %s, expired bantime", d.Jail, f2bID(d.ID))
 		}
 		g.tellJails(d)
 		g.tell(d)
 	}
+	g.actOnUnbans(unbans)
 	// While the emergency exit is open the firewall is not touched.
 	if g.off() {
 		return nil
@@ -372,17 +375,21 @@ func (g *Guard) endBans(now time.Time) {
 		return
 	}
 	g.nextEnd = time.Time{}
+	var ended []tocsin.Decision
 	for k, b := range g.active {
 		switch {
 		case b.until.IsZero():
 		case !now.Before(b.until):
 			delete(g.active, k)
 			g.f2bUnban(k.jail, k.id)
+			ended = append(ended, tocsin.Decision{Action: tocsin.Unban, Jail: k.jail, ID: k.id, Prefix: b.prefix, Origin: b.origin, At: b.at, Until: b.until})
 			g.log.Info("ban ended", "addr", k.id, "jail", k.jail)
 		case g.nextEnd.IsZero() || b.until.Before(g.nextEnd):
 			g.nextEnd = b.until
 		}
 	}
+	g.actOnUnbans(ended)
+	g.noteEnds(now)
 }
 
 type tallyKey struct {

@@ -75,7 +75,10 @@ func (g *Guard) moveExit(now time.Time) {
 			g.complain("firewall", "cannot remove the firewall table", err)
 		}
 	}
-	g.wasOff = off
+	moved := off != g.wasOff
+	if g.wasOff = off; moved {
+		g.useActions(g.set) // they let everybody in too, and are told again who is banned
+	}
 }
 
 // comeBack puts everything into the firewall again.

@@ -65,6 +65,8 @@ type Guard struct {
 	ask        question      // likewise
 	newFriends chan struct{} // jails ignore host names that nobody has asked for
 	f2b        *f2bLog
+	link       link    // to the runner
+	acts       *acting // the user's actions
 
 	events chan event      // from the readers
 	calls  chan func()     // from the control socket and the watchers
@@ -152,6 +154,8 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	g.chooseWall()
 	defer g.leaveWall()
 	g.restore()
+	g.linkUp(first)
+	defer g.linkDown()
 	if err := g.dropPrivileges(); err != nil {
 		return err
 	}
@@ -166,7 +170,8 @@ func newGuard(ctx context.Context, o Options) *Guard {
 		events: make(chan event, eventQueue), calls: make(chan func()), ended: make(chan struct{}),
 		active: map[banKey]activeBan{}, banned: map[string]uint64{}, tally: map[tallyKey]*store.FailureCount{},
 		names: newNames(), newFriends: make(chan struct{}, 1), asks: asks{waiting: map[banKey]*tocsin.Decision{}},
-		f2b: newF2BLog(o.Log),
+		f2b:  newF2BLog(o.Log),
+		acts: newActing(ctx),
 	}
 }
 
@@ -174,6 +179,7 @@ func newGuard(ctx context.Context, o Options) *Guard {
 func (g *Guard) serve(socket net.Listener, first *set, reload <-chan os.Signal) error {
 	rest, stopRest := context.WithCancel(context.WithoutCancel(g.life))
 	defer stopRest()
+	defer g.killActions()
 	var wg sync.WaitGroup
 	spawn := func(what string, f func(context.Context) error) {
 		wg.Go(func() {
@@ -221,6 +227,7 @@ func (g *Guard) serve(socket net.Listener, first *set, reload <-chan os.Signal) 
 	}()
 	select {
 	case <-stopped:
+		g.stopActions()
 	case <-time.After(stopTime):
 		g.log.Warn("not everything could be decided before the end", "n", len(g.events))
 	}

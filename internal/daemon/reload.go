@@ -129,6 +129,7 @@ func (g *Guard) use(next *set, readers []*reader) {
 	if _, err := g.lift(allowed, tocsin.Decision{By: "the configuration", Reason: "allowed by the configuration", At: time.Now()}); err != nil {
 		g.complain("firewall", "cannot lift the bans of who is allowed now", err)
 	}
+	g.useActions(next)
 }
 
 // teach tells a new jail what the store remembers. Nobody else knows the jail yet.

@@ -31,6 +31,9 @@ const (
 	defaultMaxOutput = 1 << 20 // bytes
 )
 
+// Path is the PATH of every child.
+const Path = folders
+
 // folders are searched by Find, in this order, and are the PATH of every child. A daemon's own PATH often lacks sbin,
 // where sshd lives.
 const folders = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

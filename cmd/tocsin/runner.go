@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"tocsin/internal/api"
+	"tocsin/internal/daemon"
+	"tocsin/internal/exec"
+)
+
+type runnerCmd struct {
+	Fail2ban string `placeholder:"DIR" help:"Folder of fail2ban's configuration (default: that of the configuration)."`
+	Listen   string `placeholder:"PATH" help:"Where the guard finds it (default: runner.sock beside the guard's socket)."`
+	FD       int    `name:"fd" hidden:"" help:"The stream to the guard that started it."`
+}
+
+func (*runnerCmd) Help() string {
+	return "Example: systemctl enable --now tocsin-runner\n\nThe guard gives up root's power and runs no shell. This process keeps it, and does what the guard names: the commands of fail2ban's actions, and only those that root alone can write."
+}
+
+func (k *runnerCmd) Run(e *env) error {
+	ctx, stop := signal.NotifyContext(e.ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	o := daemon.RunnerOptions{Dir: k.Fail2ban, Socket: k.Listen, Log: e.logger(false)}
+	if k.FD > 0 {
+		var err error
+		if o.Conn, err = exec.Inherited(k.FD); err != nil {
+			return err
+		}
+		return daemon.RunRunner(ctx, o)
+	}
+	c, _, err := e.config()
+	if err != nil {
+		return err
+	}
+	if o.Dir == "" {
+		o.Dir = c.Fail2ban.Dir
+	}
+	if o.Dir == "" {
+		e.warn("there is nothing to run: the configuration names no folder of fail2ban")
+		return nil
+	}
+	if o.Socket == "" {
+		o.Socket = daemon.RunnerSocket(c.Socket)
+	}
+	return daemon.RunRunner(ctx, o)
+}
+
+// resolverCmd is the runner's child that asks name servers.
+type resolverCmd struct {
+	FD int `name:"fd" required:"" help:"The stream to the runner."`
+}
+
+func (k *resolverCmd) Run(e *env) error {
+	conn, err := exec.Inherited(k.FD)
+	if err != nil {
+		return api.Errorf(api.ExitUsage, "the runner starts it itself", err.Error())
+	}
+	return daemon.RunResolver(e.ctx, conn)
+}
