@@ -164,6 +164,7 @@ func TestCorpusSearches(t *testing.T) {
 					continue
 				}
 				hits++
+				holdsRequired(t, re, text)
 				for g, name := range re.GroupNames() {
 					if name == "" {
 						continue
