@@ -106,9 +106,9 @@ func TestDatesLikeFail2ban(t *testing.T) {
 
 // forget makes a filter new, but for its automata.
 func forget(f *Filter) {
-	f.sessions, f.last, f.dates.learnt = newSessions(len(f.names), f.told), time.Time{}, formatNone
+	f.sessions, f.dates.latest, f.dates.learnt = newSessions(len(f.names), f.told), time.Time{}, formatNone
 	if f.ring != nil {
-		f.ring.lines, f.ring.size = nil, 0
+		f.ring.lines, f.ring.size, f.ring.wanted = nil, 0, 0
 	}
 }
 

@@ -13,17 +13,19 @@ type translation struct {
 	expr       string
 	ignoreCase bool // names of months and days are written in any case
 	anchored   bool
+	leads      bool // what is cut out stands at the start, behind two characters at most that are no letters
 }
 
 // patternOf compiles texts with %-codes into one pattern; the first that fits wins.
 func patternOf(texts []string) (datePattern, error) {
-	p := datePattern{anchored: true}
+	p := datePattern{anchored: true, leads: true}
 	var exprs []string
 	var flags regex.Flags
 	for _, text := range texts {
 		t := translate(text)
 		exprs = append(exprs, t.expr)
 		p.anchored = p.anchored && t.anchored
+		p.leads = p.leads && t.leads
 		if t.ignoreCase {
 			flags = regex.IgnoreCase
 		}
@@ -80,6 +82,7 @@ func translate(text string) translation {
 		strings.HasPrefix(begins, "?:^") && !strings.HasPrefix(begins, "?:^|")
 	if !hasPlainGroup(expr) {
 		expr = wrapGroup(expr)
+		t.leads = lineBegin || strings.HasPrefix(expr, "^")
 	}
 	switch {
 	case bound && lineBegin:

@@ -120,13 +120,13 @@ func parsePattern(text string) (datePattern, error) {
 		// At the start of the line, in [..] there, or in audit(..:n).
 		return compileDates(datePattern{}, 0, `((?:^|(?<=^\[)|(?<=\baudit\())(?P<`+name+`>`+expr+`))(?=\b|\W|$)`)
 	case "{^LN-BEG}EPOCH", "^EPOCH":
-		return compileDates(datePattern{anchored: true}, 0, `^(?:\W{0,2})?((?P<`+epochField+`>`+epoch+`))(?=\b|\W|$)`)
+		return compileDates(datePattern{anchored: true, leads: true}, 0, `^(?:\W{0,2})?((?P<`+epochField+`>`+epoch+`))(?=\b|\W|$)`)
 	case "{^LN-BEG}LEPOCH", "^LEPOCH":
-		return compileDates(datePattern{anchored: true}, 0, `^(?:\W{0,2})?((?P<`+epochLong+`>`+long+`))(?=\b|\W|$)`)
+		return compileDates(datePattern{anchored: true, leads: true}, 0, `^(?:\W{0,2})?((?P<`+epochLong+`>`+long+`))(?=\b|\W|$)`)
 	case "TAI64N":
 		return compileDates(datePattern{}, 0, `(@(?P<tai>[0-9a-f]{24}))(?=\b|\W|$)`)
 	case "{^LN-BEG}TAI64N", "^TAI64N":
-		return compileDates(datePattern{anchored: true}, 0, `^(?:\W{0,2})?(@(?P<tai>[0-9a-f]{24}))(?=\b|\W|$)`)
+		return compileDates(datePattern{anchored: true, leads: true}, 0, `^(?:\W{0,2})?(@(?P<tai>[0-9a-f]{24}))(?=\b|\W|$)`)
 	}
 	if at := strings.Index(strings.ToUpper(text), "{DATE}"); at >= 0 {
 		var all []string

@@ -29,11 +29,24 @@ type Dates struct {
 	sc       scanner
 	head     head
 	hour     hour
+
+	latest time.Time // the date of the last line that had one
+	upTo   uint64    // the number of the last line that latest takes into account, where lines have numbers
+	memo   dated
+}
+
+// dated is what Find answered for the line of a number.
+type dated struct {
+	line       uint64 // 0: none
+	at         time.Time
+	start, end int
+	ok         bool
 }
 
 // datePattern is one line of a datepattern: the built-in formats or an expression.
 type datePattern struct {
 	anchored bool      // only at the start of the line, behind at most two characters that are no letters
+	leads    bool      // expr cuts at the start of the line, behind at most two characters that are no letters
 	none     bool      // {NONE}: lines carry no date
 	expr     *dateExpr // nil: the built-in formats
 }
@@ -101,6 +114,46 @@ func (d *Dates) Find(line []byte) (t time.Time, start, end int, ok bool) {
 	return t, start, end, ok
 }
 
+// read is Find for line number n, which several filters may ask about; 0 is a line without a number.
+func (d *Dates) read(n uint64, line []byte) (t time.Time, start, end int, ok bool) {
+	f := &d.memo
+	if n == 0 || f.line != n {
+		f.line = n
+		if f.at, f.start, f.end, f.ok = d.Find(line); f.ok {
+			d.latest, d.upTo = f.at, n
+		}
+	}
+	return f.at, f.start, f.end, f.ok
+}
+
+// atStart says that a date stands at the start of line, behind at most maxLead characters that are no letters; it costs
+// less than to read it. False says nothing.
+func (d *Dates) atStart(line []byte) bool {
+	h := &d.head
+	if h.n == 0 || len(line) <= h.n || string(line[:h.n-mmss]) != string(h.text[:h.n-mmss]) {
+		return false
+	}
+	c := line[h.n-mmss : h.n+1]
+	return c[0]-'0' < 6 && isDigit(c[1]) && c[2] == ':' && c[3]-'0' < 6 && isDigit(c[4]) &&
+		c[5] < utf8.RuneSelf && !isWordByte(c[5]) && isLead(line[:h.start])
+}
+
+// isLead says whether what stands before a date is so little that it counts as the start of the line.
+func isLead(before []byte) bool {
+	for _, b := range before {
+		if b >= utf8.RuneSelf || isWordByte(b) {
+			return false
+		}
+	}
+	return len(before) <= maxLead
+}
+
+// maxLead is how many characters that are no letters may stand before a date at the start of a line.
+const maxLead = 2
+
+// mmss is the length of the minutes and seconds at the end of a head.
+const mmss = 5
+
 // nth orders the patterns: the last one that matched, then the others as they were given.
 func (d *Dates) nth(k int) int {
 	switch {
@@ -125,7 +178,6 @@ func (d *Dates) find(p *datePattern, line []byte) (t time.Time, start, end int, 
 // again answers for a line that begins like the one before, or differs from it in minutes and seconds only.
 func (d *Dates) again(line []byte) (t time.Time, end int, ok bool) {
 	h := &d.head
-	const mmss = 5
 	if len(line) < h.n || string(line[:h.n-mmss]) != string(h.text[:h.n-mmss]) {
 		return t, 0, false
 	}

@@ -78,7 +78,7 @@ type Result struct {
 // Stats counts what a Filter met since it was made.
 type Stats struct {
 	Lines     uint64
-	Undated   uint64 // lines without a date that should have one; they take the time of the last line that had one
+	Undated   uint64 // lines without a date that should have one; they take the time of the last line that had one. A Group counts those that it shows a filter
 	TooLong   uint64 // lines of 16 KiB and more, not looked at
 	Ignored   uint64
 	Helpers   uint64
@@ -112,10 +112,10 @@ type Filter struct {
 	sessions    *sessions
 	groups      *found // nil: nobody reads them
 
-	last    time.Time // the date of the last line that had one
-	scratch []byte    // a line whose date was cut out of its middle
-	spans   []span    // by slot
-	values  parts     // of the line at hand
+	peers   *Group // nil: every line is shown
+	scratch []byte // a line whose date was cut out of its middle
+	spans   []span // by slot
+	values  parts  // of the line at hand
 	failure tocsin.Failure
 	login   tocsin.Login
 	stats   Stats
@@ -189,11 +189,20 @@ func (f *Filter) compile(c *compiler, def fail2ban.Filter) {
 func (f *Filter) Rules() []string { return slices.Clone(f.texts) }
 
 // Last is the time of the line that was read last, zero before the first. A line without a date has that of the one before.
-func (f *Filter) Last() time.Time { return f.last }
+func (f *Filter) Last() time.Time {
+	if f.peers != nil {
+		f.peers.past.date(f.dates, maxPastLines)
+	}
+	return f.dates.latest
+}
 
 // Stats says what the filter met so far.
 func (f *Filter) Stats() Stats {
 	s := f.stats
+	if f.peers != nil {
+		s.Lines += f.peers.lines
+		s.TooLong += f.peers.tooLong
+	}
 	s.Sessions = f.sessions.n
 	s.Dropped += f.sessions.dropped
 	s.Nameless += f.sessions.lost
@@ -212,10 +221,16 @@ func (f *Filter) Line(r *tocsin.Record) Result {
 		f.stats.TooLong++
 		return Result{Rule: -1}
 	}
-	at, from, to := f.date(r)
+	return f.tell(r, 0, true)
+}
+
+// tell says what line number n tells. wanted is false for a line that could not be part of a match over several lines, but
+// for one that is (see ring).
+func (f *Filter) tell(r *tocsin.Record, n uint64, wanted bool) Result {
 	if f.ring != nil {
-		return f.overLines(r, at, from, to)
+		return f.overLines(r, n, wanted)
 	}
+	at, from, to := f.date(r, n)
 	text := f.cut(r.Text, from, to)
 	kind, rule := f.match(text)
 	if kind != Failed {
@@ -239,23 +254,25 @@ func (f *Filter) line(s seen) tocsin.Line {
 	return line
 }
 
-// date is the time of a record, and which bytes of its text told it.
-func (f *Filter) date(r *tocsin.Record) (at time.Time, from, to int) {
+// date is the time of record number n, and which bytes of its text told it.
+func (f *Filter) date(r *tocsin.Record, n uint64) (at time.Time, from, to int) {
 	if !r.At.IsZero() {
 		return r.At, 0, 0
 	}
 	if !f.noDate {
 		var ok bool
-		if at, from, to, ok = f.dates.Find(r.Text); ok {
-			f.last = at
+		if at, from, to, ok = f.dates.read(n, r.Text); ok {
 			return at, from, to
 		}
 		f.stats.Undated++
+		if f.peers != nil {
+			f.peers.past.date(f.dates, maxPastLines)
+		}
 	}
-	if f.last.IsZero() {
+	if f.dates.latest.IsZero() {
 		return f.now(), from, to
 	}
-	return f.last, from, to
+	return f.dates.latest, from, to
 }
 
 // cut is text without its date. What stands before the date and what stands behind it are joined, as in fail2ban.

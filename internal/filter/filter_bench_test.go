@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tocsin"
+	"tocsin/internal/fail2ban"
 )
 
 // benchLog is a log of sshd under attack: the file that TOCSIN_AUTHLOG names, else one made here.
@@ -101,6 +102,37 @@ func BenchmarkDates(b *testing.B) {
 				d.Find(one)
 				d.Find(two)
 			}
+		})
+	}
+}
+
+// BenchmarkGroup is all filters of Debian on one log, and the hardest of them alone.
+func BenchmarkGroup(b *testing.B) {
+	lines := benchLog(b)
+	bytes := 0
+	for _, l := range lines {
+		bytes += len(l) + 1
+	}
+	for _, bm := range []struct {
+		name string
+		defs []fail2ban.Filter
+	}{{"sshd[mode=aggressive]", []fail2ban.Filter{debianSshd(b)}}, {"all", debianDefs(b)}} {
+		b.Run(bm.name, func(b *testing.B) {
+			g := NewGroup(filtersOf(b, bm.defs, Options{NoLines: true}))
+			rec := tocsin.Record{Source: "file:/var/log/auth.log"}
+			b.SetBytes(int64(bytes))
+			b.ReportAllocs()
+			n, answers := 0, 0
+			count := func(int, *tocsin.Record, Result) { answers++ }
+			for b.Loop() {
+				for _, l := range lines {
+					rec.Text = l
+					g.Line(&rec, count)
+				}
+				n += len(lines)
+			}
+			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "lines/s")
+			b.ReportMetric(float64(answers)/float64(n), "answers/line")
 		})
 	}
 }

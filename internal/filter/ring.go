@@ -25,10 +25,13 @@ type ring struct {
 	most   int
 	size   int // bytes of all texts, a newline each
 	joined []byte
+	wanted int    // how many lines are
+	upTo   uint64 // the number of the last line that was pushed, where lines have numbers
 }
 
 type ringLine struct {
-	text string // without its date
+	text   string // without its date
+	wanted bool   // every match holds one of these
 	tocsin.Line
 }
 
@@ -36,6 +39,9 @@ type ringLine struct {
 func (r *ring) push(l ringLine) (dropped int) {
 	r.lines = append(r.lines, l)
 	r.size += len(l.text) + 1
+	if l.wanted {
+		r.wanted++
+	}
 	for len(r.lines) > r.most {
 		r.shift()
 	}
@@ -48,6 +54,9 @@ func (r *ring) push(l ringLine) (dropped int) {
 
 func (r *ring) shift() {
 	r.size -= len(r.lines[0].text) + 1
+	if r.lines[0].wanted {
+		r.wanted--
+	}
 	r.lines = slices.Delete(r.lines, 0, 1)
 }
 
@@ -84,22 +93,31 @@ func (r *ring) take(from, to int, skipped []string) []ringLine {
 		}
 		taken = append(taken, l)
 	}
-	r.lines, r.size = left, 0
+	r.lines, r.size, r.wanted = left, 0, 0
 	for _, l := range left {
 		r.size += len(l.text) + 1
+		if l.wanted {
+			r.wanted++
+		}
 	}
 	return taken
 }
 
-// overLines says what the line of r tells together with those before it. at and the bytes [from, to) are its date.
-func (f *Filter) overLines(r *tocsin.Record, at time.Time, from, to int) Result {
+// overLines says what the line of r tells together with those before it.
+//
+// A Group shows a filter no lines while none in the ring could be part of a match. When one comes that could, those that
+// were not shown are put into the ring before it, as far as they would still be there.
+func (f *Filter) overLines(r *tocsin.Record, n uint64, wanted bool) Result {
+	if f.peers != nil {
+		f.catchUp(r.Source, n)
+	}
+	at, from, to := f.date(r, n)
 	text := f.cut(r.Text, from, to)
 	if f.ignoreFirst && f.ignore.matcher.Match(text) >= 0 {
 		f.stats.Ignored++
 		return Result{Kind: Ignored, Rule: -1}
 	}
-	line := tocsin.Line{Source: r.Source, Pos: r.Pos, At: at, Text: string(r.Text)}
-	f.stats.Dropped += uint64(f.ring.push(ringLine{string(text), line}))
+	line := f.push(r, text, at, wanted)
 	joined := f.ring.join()
 	rule, content, offset := f.search(joined)
 	if rule < 0 {
@@ -126,6 +144,35 @@ func (f *Filter) overLines(r *tocsin.Record, at time.Time, from, to int) Result 
 		earlier = earlier[n:]
 	}
 	return f.judge(rule, joined, seen{r, at}, earlier)
+}
+
+// catchUp puts the lines before number n that were not shown into the ring.
+func (f *Filter) catchUp(source string, n uint64) {
+	first := max(f.ring.upTo+1, n-min(n, uint64(f.ring.most)))
+	f.ring.upTo = n
+	last := time.Time{}
+	f.peers.past.each(first, func(r *tocsin.Record) {
+		r.Source = source
+		at, from, to := r.At, 0, 0
+		if at.IsZero() && !f.noDate {
+			var ok bool
+			if at, from, to, ok = f.dates.Find(r.Text); ok {
+				last = at
+			}
+			at = last
+		}
+		if at.IsZero() {
+			at = f.now()
+		}
+		f.push(r, f.cut(r.Text, from, to), at, false)
+	})
+}
+
+// push puts a line into the ring; text is r's without its date.
+func (f *Filter) push(r *tocsin.Record, text []byte, at time.Time, wanted bool) tocsin.Line {
+	line := tocsin.Line{Source: r.Source, Pos: r.Pos, At: at, Text: string(r.Text)}
+	f.stats.Dropped += uint64(f.ring.push(ringLine{string(text), wanted, line}))
+	return line
 }
 
 func textOf(lines []ringLine) string {

@@ -68,8 +68,9 @@ func (s span) empty() bool { return s.to <= s.from }
 
 // rules is a compiled list of expressions, with the layout of each.
 type rules struct {
-	matcher *regex.Matcher
-	groups  []groups
+	matcher  *regex.Matcher
+	groups   []groups
+	required [][]regex.Clause // by rule
 }
 
 // compiler turns the lines of a filter into rules and collects every mistake.
@@ -131,6 +132,7 @@ func (c *compiler) list(kind string, list []fail2ban.Regex, flags regex.Flags) *
 		if compiled := c.one(re, kind, flags); compiled != nil {
 			all = append(all, compiled)
 			r.groups = append(r.groups, c.layout(compiled.GroupNames()))
+			r.required = append(r.required, compiled.Required())
 		}
 	}
 	if len(all) == 0 || len(all) < len(list) {
