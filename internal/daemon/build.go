@@ -280,11 +280,9 @@ func (c *cell) datedAs() dateKey {
 	return k
 }
 
-func (c *cell) newDates() (*filter.Dates, error) {
-	if len(c.def.Datepattern) == 0 {
-		return filter.NewDates(c.loc, time.Now), nil
-	}
-	return filter.ParseDatepattern(c.def.Datepattern, c.loc, time.Now)
+// newDates looks for the dates of the jail's lines. now completes those that leave out the year or the day.
+func (c *cell) newDates(now func() time.Time) (*filter.Dates, error) {
+	return filter.ParseDatepattern(c.def.Datepattern, c.loc, now)
 }
 
 // openSource makes a source by its name, to be read on from the marks.

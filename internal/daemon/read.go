@@ -49,6 +49,7 @@ type reader struct {
 	name      string
 	src       reading // nil: it cannot be read, and stopped says why
 	taps      []tap
+	group     *filter.Group // of the taps' filters
 	events    chan<- event
 	forgeable bool // its dates are what somebody wrote; those of the journal are the journal's
 
@@ -75,24 +76,24 @@ func (r *reader) run(ctx context.Context) error {
 	return err
 }
 
-// record is the hot path: most lines end in the first switch.
-func (r *reader) record(rec *tocsin.Record) {
-	for i := range r.taps {
-		t := &r.taps[i]
-		res := t.filter.Line(rec)
-		switch res.Kind {
-		case filter.Failed:
-			f := *res.Failure
-			f.At = r.bend(f.At, rec.Seen)
-			f.Line.At = f.At
-			r.send(event{cell: t.cell, failure: &f, seen: rec.Seen})
-		case filter.LoggedIn, filter.LoggedOut:
-			l := *res.Login
-			l.At = r.bend(l.At, rec.Seen)
-			r.send(event{cell: t.cell, login: &l, seen: rec.Seen})
-		case filter.BadID:
-			r.send(event{cell: t.cell, badID: true, seen: rec.Seen})
-		}
+// record is the hot path: most lines end in the group.
+func (r *reader) record(rec *tocsin.Record) { r.group.Line(rec, r.found) }
+
+// found takes what a filter says of a line.
+func (r *reader) found(i int, rec *tocsin.Record, res filter.Result) {
+	c := r.taps[i].cell
+	switch res.Kind {
+	case filter.Failed:
+		f := *res.Failure
+		f.At = r.bend(f.At, rec.Seen)
+		f.Line.At = f.At
+		r.send(event{cell: c, failure: &f, seen: rec.Seen})
+	case filter.LoggedIn, filter.LoggedOut:
+		l := *res.Login
+		l.At = r.bend(l.At, rec.Seen)
+		r.send(event{cell: c, login: &l, seen: rec.Seen})
+	case filter.BadID:
+		r.send(event{cell: c, badID: true, seen: rec.Seen})
 	}
 }
 
@@ -188,6 +189,7 @@ func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
 	}
 	r := &reader{name: name, events: g.events, forgeable: spec.Kind != source.KindJournal}
 	o := sourceOptions{log: g.log, since: now}
+	var filters []*filter.Filter
 	dates := map[dateKey]*filter.Dates{} // those that look for dates in the same way share what they find
 	for _, c := range s.cells {
 		if !c.reads(name) {
@@ -196,7 +198,7 @@ func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
 		// Records of the journal and of syslog sockets bring their time along, files are dated line by line.
 		k := c.datedAs()
 		if dates[k] == nil {
-			if dates[k], err = c.newDates(); err != nil {
+			if dates[k], err = c.newDates(time.Now); err != nil {
 				return nil, err
 			}
 		}
@@ -204,18 +206,19 @@ func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.taps = append(r.taps, tap{cell: c, filter: f})
+		r.taps, filters = append(r.taps, tap{cell: c, filter: f}), append(filters, f)
 		if from := now.Add(-c.options.FindTime); from.Before(o.since) {
 			o.since = from
 		}
 		if o.loc == nil {
-			d, err := c.newDates() // of its own: bisecting jumps about in the log
+			d, err := c.newDates(time.Now) // of its own: bisecting jumps about in the log
 			if err != nil {
 				return nil, err
 			}
 			o.loc, o.dateOf = c.loc, dateOf(d)
 		}
 	}
+	r.group = filter.NewGroup(filters)
 	if o.marks, err = g.marks(name); err != nil {
 		g.log.Warn("cannot tell how far a source was read; reading on from now", "source", name, "err", err)
 	}

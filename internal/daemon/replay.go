@@ -67,14 +67,24 @@ func Replay(ctx context.Context, o ReplayOptions) (*Replayed, error) {
 	for _, a := range o.Config.Guard.Allow {
 		p.allow.add(a, "allowed by the configuration")
 	}
+	now := func() time.Time { return o.Until }
+	var filters []*filter.Filter
+	dates := map[dateKey]*filter.Dates{}
 	for _, c := range s.cells {
 		if o.Jail != "" && c.conf.Name != o.Jail {
 			continue
 		}
-		f, err := filter.New(c.def, filter.Options{Location: c.loc, Now: func() time.Time { return o.Until }, NoLines: true})
+		k := c.datedAs()
+		if dates[k] == nil {
+			if dates[k], err = c.newDates(now); err != nil {
+				return nil, err
+			}
+		}
+		f, err := filter.New(c.def, filter.Options{Location: c.loc, Now: now, NoLines: true, Dates: dates[k]})
 		if err != nil {
 			return nil, err
 		}
+		filters = append(filters, f)
 		bare := c.options
 		bare.Bare = true
 		j, err := jail.New(bare)
@@ -86,6 +96,7 @@ func Replay(ctx context.Context, o ReplayOptions) (*Replayed, error) {
 	if len(p.taps) == 0 {
 		return &p.out, nil
 	}
+	p.group = filter.NewGroup(filters)
 	st, err := eachRecord(ctx, &o, s, p.record)
 	if err != nil {
 		return nil, err
@@ -171,6 +182,7 @@ func byDate(ctx context.Context, files []string, loc *time.Location, until time.
 
 type replay struct {
 	taps      []replayTap
+	group     *filter.Group // of the taps' filters
 	allow     prefixes
 	bans      map[banPrefix]*ReplayedBan
 	logins    map[netip.Addr]struct{}
@@ -194,21 +206,23 @@ type banPrefix struct {
 const maxReplayLogins = 1 << 20
 
 func (p *replay) record(rec *tocsin.Record) {
-	for i := range p.taps {
-		t := &p.taps[i]
-		res := t.filter.Line(rec)
-		switch res.Kind {
-		case filter.Failed:
-			p.failure(t, res)
-		case filter.LoggedIn, filter.LoggedOut:
-			t.jail.Login(res.Login)
-			if res.Login.Opened && len(p.logins) < maxReplayLogins {
-				p.logins[res.Login.Addr] = struct{}{}
-			}
-		}
-	}
+	p.group.Line(rec, p.found)
 	if p.out.First.IsZero() {
 		p.out.First = p.taps[0].filter.Last()
+	}
+}
+
+// found takes what a filter says of a line.
+func (p *replay) found(i int, _ *tocsin.Record, res filter.Result) {
+	t := &p.taps[i]
+	switch res.Kind {
+	case filter.Failed:
+		p.failure(t, res)
+	case filter.LoggedIn, filter.LoggedOut:
+		t.jail.Login(res.Login)
+		if res.Login.Opened && len(p.logins) < maxReplayLogins {
+			p.logins[res.Login.Addr] = struct{}{}
+		}
 	}
 }
 
