@@ -18,6 +18,8 @@ type runCmd struct {
 	Observe bool `help:"Watch, decide and show; never touch the firewall."`
 	Clean   bool `help:"At the end, remove every ban from the firewall."`
 	Debug   bool `help:"Log more."`
+
+	BesideFail2ban bool `name:"beside-fail2ban" help:"Run fail2ban's jails although fail2ban is running too."`
 }
 
 func (*runCmd) Help() string {
@@ -42,7 +44,7 @@ func (r *runCmd) Run(e *env) error {
 	}
 	return daemon.Run(ctx, daemon.Options{
 		Config: c, Path: path, Load: e.config,
-		Observe: r.Observe, Clean: r.Clean, Version: version(), Name: calledAs(),
+		Observe: r.Observe, Clean: r.Clean, BesideFail2ban: r.BesideFail2ban, Version: version(), Name: calledAs(),
 		Say: say, Log: e.logger(r.Debug),
 	}, reload)
 }

@@ -39,11 +39,13 @@ type Options struct {
 	// Load reads the configuration again, for a reload, and says which file it found. nil: there is no reload.
 	Load    func() (c *config.Config, path string, err error)
 	Observe bool // decide and show, never touch the firewall
-	Clean   bool // remove the firewall table at the end
-	Version string
-	Name    string    // how the program is called at this terminal; default tocsin
-	Say     io.Writer // the few lines for the person at the terminal
-	Log     *slog.Logger
+	// BesideFail2ban bans by the configuration of a fail2ban that is running too.
+	BesideFail2ban bool
+	Clean          bool // remove the firewall table at the end
+	Version        string
+	Name           string    // how the program is called at this terminal; default tocsin
+	Say            io.Writer // the few lines for the person at the terminal
+	Log            *slog.Logger
 }
 
 // Guard is the running guard.
@@ -136,6 +138,9 @@ const (
 
 // Run starts the guard, guards until ctx ends, and stops it again. A value on reload makes it read its configuration anew.
 func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
+	if err := refuseBeside(&o); err != nil {
+		return err
+	}
 	g := newGuard(ctx, o)
 	first, err := build(ctx, o.Config, true)
 	if err != nil {
