@@ -62,8 +62,13 @@ func (u *unbanCmd) Run(e *env, guard *api.Client) error {
 	r := api.UnbanRequest{All: u.All, Jail: u.Jail, Reason: u.Reason, By: whoami()}
 	if !u.All {
 		p, err := prefixArg(u.Prefix)
-		if err != nil {
-			return err
+		if err != nil { // of a jail that bans something else than addresses?
+			r.Prefix = u.Prefix
+			c, idErr := guard.Unban(e.ctx, r)
+			if idErr != nil {
+				return err
+			}
+			return e.change(c, nil)
 		}
 		r.Prefix = p.String()
 	}

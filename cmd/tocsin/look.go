@@ -121,7 +121,10 @@ func (*whyCmd) Help() string { return "Example: tocsin why 192.0.2.7" }
 
 func (y *whyCmd) Run(e *env, guard *api.Client) error {
 	p, err := prefixArg(y.Addr)
-	if err != nil {
+	if err != nil { // of a jail that bans something else than addresses?
+		if a, idErr := guard.WhyID(e.ctx, y.Addr); idErr == nil && len(a.Standing)+len(a.Bans)+a.FormerAll > 0 {
+			return e.print(a, func(w io.Writer) { printWhy(w, &a, time.Now()) })
+		}
 		return err
 	}
 	if !p.IsSingleIP() {

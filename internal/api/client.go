@@ -75,6 +75,11 @@ func (c *Client) Why(ctx context.Context, addr netip.Addr) (Why, error) {
 	return get[Why](ctx, c, "/v1/why", url.Values{"addr": {addr.String()}})
 }
 
+// WhyID asks about somebody by an id that is no address.
+func (c *Client) WhyID(ctx context.Context, id string) (Why, error) {
+	return get[Why](ctx, c, "/v1/why", url.Values{"id": {id}})
+}
+
 // Ban bans by hand.
 func (c *Client) Ban(ctx context.Context, r BanRequest) (Change, error) {
 	return post(ctx, c, "/v1/ban", r)

@@ -37,6 +37,7 @@ type Operations struct {
 	Doctor  func(context.Context) (Doctor, error)
 	Bans    func(context.Context, BansQuery) (Bans, error)
 	Why     func(context.Context, netip.Addr) (Why, error)
+	WhyID   func(ctx context.Context, id string) (Why, error) // of what is no address
 	Allowed func(context.Context) (Allowed, error)
 	Jail    func(ctx context.Context, name string) (JailDetail, error)
 	Banned  func(ctx context.Context, jail string) (Banned, error) // jail "": all of them
@@ -66,6 +67,9 @@ func Handler(op Operations) http.Handler {
 	look(mux, "GET /v1/jails/{name}", func(r *http.Request) (any, error) { return op.Jail(r.Context(), r.PathValue("name")) })
 	look(mux, "GET /v1/banned", func(r *http.Request) (any, error) { return op.Banned(r.Context(), r.URL.Query().Get("jail")) })
 	look(mux, "GET /v1/why", func(r *http.Request) (any, error) {
+		if id := r.URL.Query().Get("id"); id != "" {
+			return op.WhyID(r.Context(), id)
+		}
 		addr, err := parseAddr(r.URL.Query().Get("addr"))
 		if err != nil {
 			return nil, err

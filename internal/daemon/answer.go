@@ -150,11 +150,38 @@ func wireAllow(e store.AllowEntry) api.Allow {
 	return api.Allow{Prefix: e.Prefix.String(), Origin: "operator", Until: api.Time(e.Until), By: e.By, Note: e.Note}
 }
 
+// newWhy is the answer about somebody of whom nothing is known.
+func (g *Guard) newWhy(who string) api.Why {
+	w := api.Why{Schema: api.SchemaWhy, Addr: who, Standing: []api.Standing{}, Bans: []api.Ban{}, Former: []api.Ban{}, Logins: []api.Login{}, Users: []string{}}
+	w.Mode, _, _ = g.mode()
+	return w
+}
+
+// whyID gathers what is known of an id that is no address: bans and what counts now.
+func (g *Guard) whyID(ctx context.Context, id string) (api.Why, error) {
+	now, w, users := time.Now(), g.newWhy(tocsin.Printable(id)), userList{}
+	if err := g.do(ctx, func() {
+		for _, c := range g.set.cells {
+			if st := c.jail.StandingID(id, now); st.Failures > 0 {
+				w.Standing = append(w.Standing, wireStanding(c, &st))
+				users.add(st.Users...)
+			}
+		}
+	}); err != nil {
+		return w, api.Errorf(api.ExitTryLater, "", err.Error())
+	}
+	rows, err := g.store.Bans(store.Query{ID: id, Now: now, Limit: maxHistory, WithEvidence: true})
+	if err != nil {
+		return w, fmt.Errorf("read bans of %q: %w", id, err)
+	}
+	addBans(&w, rows, now, &users)
+	w.Users, w.Banned, w.Next = users.sorted(), len(w.Bans) > 0, []string{}
+	return w, nil
+}
+
 // why gathers everything that is known of one address.
 func (g *Guard) why(ctx context.Context, addr netip.Addr) (api.Why, error) {
-	now := time.Now()
-	w := api.Why{Schema: api.SchemaWhy, Addr: addr.String(), Standing: []api.Standing{}, Bans: []api.Ban{}, Former: []api.Ban{}, Logins: []api.Login{}, Users: []string{}}
-	w.Mode, _, _ = g.mode()
+	now, w := time.Now(), g.newWhy(addr.String())
 	var standings []jail.Standing
 	var cells []*cell
 	if err := g.do(ctx, func() {
@@ -210,24 +237,7 @@ func (g *Guard) whyFromStore(w *api.Why, addr netip.Addr, now time.Time, users *
 	if err != nil {
 		return fmt.Errorf("read bans of %s: %w", addr, err)
 	}
-	for i := range rows {
-		b := wireBan(&rows[i], now)
-		if !ofManyPeople(rows[i].Prefix) {
-			for _, e := range rows[i].Evidence {
-				users.add(e.User)
-			}
-		}
-		if b.Active {
-			w.Bans = append(w.Bans, b)
-			continue
-		}
-		if w.FormerAll++; len(w.Former) < maxFormer {
-			if len(w.Former) > 0 {
-				b.Evidence = []api.Evidence{}
-			}
-			w.Former = append(w.Former, b)
-		}
-	}
+	addBans(w, rows, now, users)
 	counts, err := g.store.Failures(addr, now)
 	if err != nil {
 		return fmt.Errorf("read failures of %s: %w", addr, err)
@@ -246,6 +256,28 @@ func (g *Guard) whyFromStore(w *api.Why, addr netip.Addr, now time.Time, users *
 		}
 	}
 	return nil
+}
+
+// addBans adds bans to an answer: all that run, and the newest of those that are over.
+func addBans(w *api.Why, rows []store.Ban, now time.Time, users *userList) {
+	for i := range rows {
+		b := wireBan(&rows[i], now)
+		if !ofManyPeople(rows[i].Prefix) {
+			for _, e := range rows[i].Evidence {
+				users.add(e.User)
+			}
+		}
+		if b.Active {
+			w.Bans = append(w.Bans, b)
+			continue
+		}
+		if w.FormerAll++; len(w.Former) < maxFormer {
+			if len(w.Former) > 0 {
+				b.Evidence = []api.Evidence{}
+			}
+			w.Former = append(w.Former, b)
+		}
+	}
 }
 
 // patienceText says why an address may fail more often than others.

@@ -21,7 +21,7 @@ const operatorJail = "operator"
 
 func (g *Guard) operations() api.Operations {
 	return api.Operations{
-		Status: g.status, Doctor: g.doctor, Bans: g.bans, Why: g.why, Allowed: g.allowed, Metrics: g.metrics,
+		Status: g.status, Doctor: g.doctor, Bans: g.bans, Why: g.why, WhyID: g.whyID, Allowed: g.allowed, Metrics: g.metrics,
 		Ban: g.ban, Unban: g.unban, Allow: g.allow, Off: g.moveExitBy, Reload: g.reloadNow,
 		Jail: g.jailDetail, Banned: g.bannedNow, Reopen: g.reopen,
 	}
@@ -57,7 +57,7 @@ func decided[T any](ctx context.Context, g *Guard, f func() (T, error)) (v T, er
 func (g *Guard) ban(ctx context.Context, r api.BanRequest) (api.Change, error) {
 	p, err := parsePrefix(r.Prefix)
 	if err != nil {
-		return api.Change{}, err
+		return g.banID(ctx, r, err)
 	}
 	if widest := config.WidestPrefix(p.Addr()); p.Bits() < widest {
 		return api.Change{}, refused("ban several narrower prefixes, if it must be", "%s is too wide: nothing wider than /%d is banned by hand", p, widest)
@@ -71,6 +71,25 @@ func (g *Guard) ban(ctx context.Context, r api.BanRequest) (api.Change, error) {
 		}
 	}
 	return decided(ctx, g, func() (api.Change, error) { return g.banNow(p, r) })
+}
+
+// maxID is how long an id may be that is banned by hand, in bytes.
+const maxID = 256
+
+// banID bans an id that is no address, where r names a jail that takes such ids; notOne is the answer otherwise.
+func (g *Guard) banID(ctx context.Context, r api.BanRequest, notOne error) (api.Change, error) {
+	if r.Jail == "" || r.Prefix == "" || len(r.Prefix) > maxID || tocsin.Printable(r.Prefix) != r.Prefix {
+		return api.Change{}, notOne
+	}
+	if err := checkSeconds(r.Seconds); err != nil {
+		return api.Change{}, err
+	}
+	return decided(ctx, g, func() (api.Change, error) {
+		if c := g.cellNamed(r.Jail); c != nil && !c.acts {
+			return api.Change{}, notOne
+		}
+		return g.banNow(netip.Prefix{}, r)
+	})
 }
 
 // checkSeconds refuses a duration that is none. 0 is without end.
@@ -143,10 +162,14 @@ func (g *Guard) sshPorts(ctx context.Context) (ports []uint16, err error) {
 	return tocsin.SortPorts(ports), err
 }
 
+// banNow bans p, or r.Prefix by its text if p is zero.
 func (g *Guard) banNow(p netip.Prefix, r api.BanRequest) (api.Change, error) {
-	now := time.Now()
+	now, name := time.Now(), r.Prefix
+	if p.IsValid() {
+		name = tocsin.PrefixString(p)
+	}
 	d := tocsin.Decision{
-		Jail: operatorJail, ID: tocsin.PrefixString(p), Prefix: p, Action: tocsin.Ban, Origin: tocsin.ByOperator,
+		Jail: operatorJail, ID: name, Prefix: p, Action: tocsin.Ban, Origin: tocsin.ByOperator,
 		By: r.By, Reason: cmp.Or(r.Reason, "banned by hand"), At: now,
 	}
 	if why, ok := g.shield.covers(p); ok {
@@ -167,7 +190,7 @@ func (g *Guard) banNow(p netip.Prefix, r api.BanRequest) (api.Change, error) {
 		if why, ok := c.allow.covers(p); ok {
 			return api.Change{}, refused("", "%s is never banned by jail %s: %s", d.ID, r.Jail, why)
 		}
-		d.Jail, d.Ports, d.Verdict = r.Jail, c.options.Ports, c.options.Verdict
+		d.Jail, d.Ports, d.Proto, d.Verdict = r.Jail, c.options.Ports, c.options.Proto, c.options.Verdict
 		c.jail.Banned(&d)
 	}
 	if err := g.decide(d); err != nil {

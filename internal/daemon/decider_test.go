@@ -161,6 +161,12 @@ func TestBanOfNoAddress(t *testing.T) {
 	if err != nil || len(stored) != 1 || stored[0].ID != "mallory" || stored[0].Prefix.IsValid() {
 		t.Errorf("stored are %+v, %v", stored, err)
 	}
+	for id, want := range map[string]string{"mallory": "1 bans, 0 standings", "alice": "0 bans, 1 standings", "nobody": "0 bans, 0 standings"} {
+		w, err := d.whyID(context.Background(), id)
+		if got := fmt.Sprintf("%d bans, %d standings", len(w.Bans), len(w.Standing)); err != nil || got != want || w.Banned != (len(w.Bans) > 0) {
+			t.Errorf("why %s: %s, %v, want %s", id, got, err, want)
+		}
+	}
 	for _, tt := range []struct{ id, want string }{
 		{"mallory", "mallory is no longer banned"},
 		{"mallory", "error"},
@@ -174,6 +180,16 @@ func TestBanOfNoAddress(t *testing.T) {
 		if got != tt.want {
 			t.Errorf("unban %s: %q, want %q", tt.id, got, tt.want)
 		}
+	}
+	d.wantBans("")
+	for _, r := range []api.BanRequest{{Prefix: "eve", Jail: "acts", Seconds: 60}, {Prefix: "eve", Jail: "plain"}, {Prefix: "eve"}, {Prefix: "e\nve", Jail: "acts"}, {Prefix: "eve", Jail: "none"}} {
+		if _, err := d.ban(context.Background(), r); (err == nil) != (r.Jail == "acts" && r.Prefix == "eve") {
+			t.Errorf("ban %+v: %v", r, err)
+		}
+	}
+	d.wantBans("acts eve")
+	if _, err := d.unban(context.Background(), api.UnbanRequest{All: true}); err != nil {
+		t.Fatal(err)
 	}
 	d.wantBans("")
 	d.at = time.Now() // what was logged before the lifting counts no more

@@ -195,6 +195,7 @@ func (s *Store) Former(jail string, since time.Time, yield func(tocsin.Decision)
 // Query says which bans Bans returns; the zero Query asks for all.
 type Query struct {
 	Addr         netip.Addr // whose prefix contains it; zero: any
+	ID           string     // that are of this id, which is no address; "": any
 	Jail         string     // "": any
 	Since        time.Time  // taken then or later; zero: any
 	Active       bool       // in force at Now
@@ -280,6 +281,9 @@ func (q *Query) where() (string, []any) {
 		for _, p := range all {
 			args = append(args, p)
 		}
+	}
+	if q.ID != "" {
+		conditions, args = append(conditions, "prefix IS NULL AND id = ?"), append(args, q.ID)
 	}
 	if q.Jail != "" {
 		conditions, args = append(conditions, "jail = ?"), append(args, q.Jail)

@@ -49,6 +49,7 @@ func (q *Query) end(bans []Ban, d *tocsin.Decision) []Ban {
 
 func (q *Query) matches(d *tocsin.Decision) bool {
 	return (!q.Addr.IsValid() || d.Prefix.Contains(q.Addr.Unmap().WithZone(""))) &&
+		(q.ID == "" || q.ID == d.ID && !d.Prefix.IsValid()) &&
 		(q.Jail == "" || q.Jail == d.Jail) &&
 		!d.At.Before(q.Since) &&
 		(!q.Active || d.InForce(q.Now))
