@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"tocsin"
 	"tocsin/internal/api"
@@ -11,74 +13,216 @@ import (
 )
 
 type checkCmd struct {
-	File string `arg:"" optional:"" help:"Configuration to check (default: the one that the guard reads)."`
+	File     string `arg:"" optional:"" help:"Configuration to check (default: the one that the guard reads)."`
+	Fail2ban string `name:"fail2ban" placeholder:"DIR" help:"Check the jails of fail2ban's configuration in this folder, such as /etc/fail2ban."`
 }
 
-func (*checkCmd) Help() string { return "Example: tocsin check && tocsin reload" }
+func (*checkCmd) Help() string {
+	return "Example: tocsin check && tocsin reload\n\nWith --fail2ban every jail is listed with what was understood and, for each thing that was not, its place and what will happen instead. The exit code is 78 if a jail cannot run."
+}
 
 // checked is what `tocsin check --json` prints.
 type checked struct {
-	Schema string        `json:"schema"`
-	File   string        `json:"file"` // "" for the built-in configuration
-	Jails  []checkedJail `json:"jails"`
+	Schema   string           `json:"schema"`
+	File     string           `json:"file"` // "" for the built-in configuration
+	Jails    []checkedJail    `json:"jails"`
+	Fail2ban *checkedFail2ban `json:"fail2ban"` // null without --fail2ban
+}
+
+type checkedFail2ban struct {
+	Dir      string           `json:"dir"`
+	Disabled []string         `json:"disabled"` // jails that are not enabled
+	Problems []checkedProblem `json:"problems"` // those of no single jail
+	Log      string           `json:"log"`      // written in fail2ban's format; "": none is
 }
 
 type checkedJail struct {
-	Name     string   `json:"name"`
-	Filter   string   `json:"filter"`
-	Rules    int      `json:"rules"`
-	Sources  []string `json:"sources"`
-	Ports    []uint16 `json:"ports"` // empty: all
-	MaxRetry int      `json:"maxretry"`
-	FindTime string   `json:"findtime"`
-	BanTime  string   `json:"bantime"`
-	Found    []string `json:"found"` // how ports and sources were found
+	Name     string           `json:"name"`
+	Filter   string           `json:"filter"`
+	Rules    int              `json:"rules"`
+	Sources  []string         `json:"sources"`
+	Ports    []uint16         `json:"ports"` // empty: all
+	MaxRetry int              `json:"maxretry"`
+	FindTime string           `json:"findtime"`
+	BanTime  string           `json:"bantime"`
+	Found    []string         `json:"found"`     // how ports and sources were found
+	Waits    []string         `json:"waits_for"` // those of sources that are not there yet
+	Proto    string           `json:"proto"`
+	Verdict  string           `json:"verdict"` // pass: nobody is kept out, only actions are told
+	Longest  string           `json:"longest"` // of bans that grow, "" if they do not
+	Native   []string         `json:"native"`  // actions that our own firewall does
+	Actions  []string         `json:"actions"` // actions that are run as they are
+	Errors   []string         `json:"errors"`  // why it cannot run
+	Problems []checkedProblem `json:"problems"`
+}
+
+type checkedProblem struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"` // 0: of the file as a whole
+	Text    string `json:"text"`
+	Instead string `json:"instead"` // what happens instead
 }
 
 func (k *checkCmd) Run(e *env) error {
 	if k.File != "" {
 		e.flags.Config = k.File
 	}
+	e.fail2ban = k.Fail2ban
 	c, path, err := e.config()
 	if err != nil {
 		return err
 	}
-	plans, err := daemon.Check(e.ctx, c)
+	plan, err := daemon.Check(e.ctx, c)
 	if err != nil {
 		return err
 	}
-	out := checked{Schema: "tocsin.check/1", File: path, Jails: []checkedJail{}}
-	for _, p := range plans {
-		j := checkedJail{
-			Name: p.Jail, Filter: p.Filter, Rules: p.Rules, Sources: p.Sources, Ports: p.Ports, MaxRetry: p.MaxRetry,
-			FindTime: config.FormatDuration(p.FindTime), BanTime: config.FormatDuration(p.BanTime), Found: p.Found,
-		}
-		if j.Ports == nil {
-			j.Ports = []uint16{}
-		}
-		if j.Found == nil {
-			j.Found = []string{}
-		}
-		out.Jails = append(out.Jails, j)
+	out := wirePlan(path, plan)
+	if err := e.print(out, func(w io.Writer) { printChecked(w, &out) }); err != nil {
+		return err
 	}
-	return e.print(out, func(w io.Writer) { printChecked(w, &out) })
+	for _, j := range plan.Jails {
+		if len(j.Errors) > 0 {
+			return exitError(api.ExitFindings)
+		}
+	}
+	return nil
+}
+
+func wirePlan(path string, p *daemon.Plan) checked {
+	out := checked{Schema: "tocsin.check/1", File: path, Jails: []checkedJail{}}
+	for i := range p.Jails {
+		out.Jails = append(out.Jails, wireJailPlan(&p.Jails[i]))
+	}
+	if p.Dir != "" {
+		out.Fail2ban = &checkedFail2ban{Dir: p.Dir, Disabled: orEmpty(p.Disabled), Problems: wireProblems(p.Problems), Log: p.Log}
+	}
+	return out
+}
+
+func wireJailPlan(p *daemon.JailPlan) checkedJail {
+	j := checkedJail{
+		Name: p.Jail, Filter: p.Filter, Rules: p.Rules, Sources: orEmpty(p.Sources), Waits: orEmpty(p.Waits), Ports: orEmpty(p.Ports), MaxRetry: p.MaxRetry,
+		Found: orEmpty(p.Found), Native: orEmpty(p.Native), Actions: orEmpty(p.Actions), Errors: orEmpty(p.Errors), Problems: wireProblems(p.Problems),
+	}
+	if len(p.Errors) > 0 {
+		return j
+	}
+	j.Proto, j.Verdict = p.Proto.String(), p.Verdict.String()
+	j.FindTime, j.BanTime = config.FormatDuration(p.FindTime), config.FormatDuration(p.BanTime)
+	if p.Longest > 0 {
+		j.Longest = config.FormatDuration(p.Longest)
+	}
+	return j
+}
+
+func wireProblems(list []daemon.Problem) []checkedProblem {
+	out := []checkedProblem{}
+	for _, p := range list {
+		out = append(out, checkedProblem(p))
+	}
+	return out
+}
+
+// orEmpty makes a list that JSON writes as one.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 func printChecked(w io.Writer, c *checked) {
+	broken := 0
+	for i := range c.Jails {
+		if len(c.Jails[i].Errors) > 0 {
+			broken++
+		}
+	}
 	file := c.File
 	if file == "" {
 		file = "no configuration file: the built-in one"
 	}
-	fmt.Fprintf(w, "%s: no mistakes\n", file)
-	for _, j := range c.Jails {
-		fmt.Fprintf(w, "\njail %s: filter %s, %s\n", j.Name, j.Filter, api.Count(j.Rules, "rule", "rules"))
-		for _, s := range j.Sources {
-			fmt.Fprintf(w, "  reads  %s\n", tocsin.Printable(s))
+	if c.Fail2ban == nil {
+		fmt.Fprintf(w, "%s: no mistakes\n", file)
+	} else {
+		printFail2ban(w, c, broken)
+	}
+	for i := range c.Jails {
+		printCheckedJail(w, &c.Jails[i])
+	}
+}
+
+func printFail2ban(w io.Writer, c *checked, broken int) {
+	f := c.Fail2ban
+	fmt.Fprintf(w, "%s: %s run", f.Dir, api.Count(len(c.Jails)-broken, "jail", "jails"))
+	if broken > 0 {
+		fmt.Fprintf(w, ", %d cannot", broken)
+	}
+	fmt.Fprintf(w, ", %d not enabled\n", len(f.Disabled))
+	if f.Log != "" {
+		fmt.Fprintf(w, "  log    %s is written in fail2ban's format\n", tocsin.Printable(f.Log))
+	}
+	printProblems(w, f.Problems)
+}
+
+func printCheckedJail(w io.Writer, j *checkedJail) {
+	if len(j.Errors) > 0 {
+		fmt.Fprintf(w, "\njail %s: cannot run\n", tocsin.Printable(j.Name))
+		for _, text := range j.Errors {
+			fmt.Fprintf(w, "  error  %s\n", tocsin.Printable(text))
 		}
-		fmt.Fprintf(w, "  bans   for %s after %s within %s, on %s\n", j.BanTime, api.Count(j.MaxRetry, "failure", "failures"), j.FindTime, api.PortsText(j.Ports))
-		for _, f := range j.Found {
-			fmt.Fprintf(w, "  found  %s\n", tocsin.Printable(f))
+		printProblems(w, j.Problems)
+		return
+	}
+	fmt.Fprintf(w, "\njail %s: filter %s, %s\n", tocsin.Printable(j.Name), tocsin.Printable(j.Filter), api.Count(j.Rules, "rule", "rules"))
+	for _, s := range j.Sources {
+		waits := ""
+		if slices.Contains(j.Waits, s) {
+			waits = " (waits for it)"
 		}
+		fmt.Fprintf(w, "  reads  %s%s\n", tocsin.Printable(s), waits)
+	}
+	fmt.Fprintf(w, "  bans   %s\n", banPlan(j))
+	if len(j.Actions) > 0 {
+		fmt.Fprintf(w, "  runs   %s\n", tocsin.Printable(strings.Join(j.Actions, ", ")))
+	}
+	for _, f := range j.Found {
+		fmt.Fprintf(w, "  found  %s\n", tocsin.Printable(f))
+	}
+	printProblems(w, j.Problems)
+}
+
+// banPlan says in a sentence when a jail bans, and what.
+func banPlan(j *checkedJail) string {
+	length := "for " + j.BanTime
+	if j.BanTime == config.FormatDuration(config.Forever) {
+		length = "without end"
+	}
+	if j.Longest != "" {
+		length += ", growing up to " + j.Longest + ","
+	}
+	when := fmt.Sprintf("%s after %s within %s", length, api.Count(j.MaxRetry, "failure", "failures"), j.FindTime)
+	switch j.Verdict {
+	case tocsin.Pass.String():
+		return when + ", in no firewall"
+	case tocsin.Reject.String():
+		when += ", with an answer"
+	}
+	on := api.PortsText(j.Ports)
+	if len(j.Ports) > 0 && j.Proto != tocsin.TCP.String() {
+		on += " (" + j.Proto + ")"
+	}
+	return when + ", on " + on
+}
+
+// printProblems tells what differs from what the files say. What happens instead has a line of its own.
+func printProblems(w io.Writer, problems []checkedProblem) {
+	for _, p := range problems {
+		place := p.File
+		if p.Line > 0 {
+			place += fmt.Sprintf(":%d", p.Line)
+		}
+		fmt.Fprintf(w, "  note   %s: %s\n         instead: %s\n", tocsin.Printable(place), tocsin.Printable(p.Text), tocsin.Printable(p.Instead))
 	}
 }
 

@@ -18,6 +18,8 @@ type replayCmd struct {
 	Jail  string   `help:"Only this jail of the configuration."`
 	Since string   `default:"1d" help:"How far back to read the journal."`
 	All   bool     `help:"List every address, not the first 20."`
+
+	Fail2ban string `name:"fail2ban" placeholder:"DIR" help:"Replay the jails of fail2ban's configuration in this folder, such as /etc/fail2ban."`
 }
 
 func (*replayCmd) Help() string {
@@ -54,6 +56,7 @@ type replayedBan struct {
 }
 
 func (r *replayCmd) Run(e *env) error {
+	e.fail2ban = r.Fail2ban
 	c, err := e.replayConfig(r.Jail)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"tocsin/internal/config"
 	"tocsin/internal/daemon"
 )
 
@@ -19,15 +20,24 @@ type runCmd struct {
 	Clean   bool `help:"At the end, remove every ban from the firewall."`
 	Debug   bool `help:"Log more."`
 
-	BesideFail2ban bool `name:"beside-fail2ban" help:"Run fail2ban's jails although fail2ban is running too."`
+	Fail2ban       string `name:"fail2ban" placeholder:"DIR" help:"Run the jails of fail2ban's configuration in this folder, such as /etc/fail2ban."`
+	BesideFail2ban bool   `name:"beside-fail2ban" help:"Run fail2ban's jails although fail2ban is running too."`
 }
 
 func (*runCmd) Help() string {
-	return "Example: tocsin run --observe\n\nWithout a configuration it finds sshd's ports and log by itself and bans an address for 15 minutes after 5 failures within 10 minutes."
+	return "Example: tocsin run --observe\n\nWithout a configuration it finds sshd's ports and log by itself and bans an address for 15 minutes after 5 failures within 10 minutes.\n\nWith --fail2ban every enabled jail of fail2ban's own configuration runs in place of that. tocsin check --fail2ban says what that means."
 }
 
 func (r *runCmd) Run(e *env) error {
-	c, path, err := e.config()
+	e.fail2ban = r.Fail2ban
+	load := func() (*config.Config, string, error) {
+		c, path, err := e.config()
+		if err == nil && r.Observe {
+			c.Guard.Observe = true
+		}
+		return c, path, err
+	}
+	c, path, err := load()
 	if err != nil {
 		return err
 	}
@@ -43,7 +53,7 @@ func (r *runCmd) Run(e *env) error {
 		say = sayJSON{e.stdout}
 	}
 	return daemon.Run(ctx, daemon.Options{
-		Config: c, Path: path, Load: e.config,
+		Config: c, Path: path, Load: load,
 		Observe: r.Observe, Clean: r.Clean, BesideFail2ban: r.BesideFail2ban, Version: version(), Name: calledAs(),
 		Say: say, Log: e.logger(r.Debug),
 	}, reload)

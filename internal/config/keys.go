@@ -39,7 +39,7 @@ var keys = []Key{
 
 	{Table: "fail2ban", Name: "dir", Default: `""`, Doc: `Folder of fail2ban's configuration, usually "/etc/fail2ban": every enabled jail of it runs, and the built-in jail for sshd does not. "" switches it off.`,
 		set: texts(func(t target) *string { return &t.config.Fail2ban.Dir }, checkFolder)},
-	{Table: "fail2ban", Name: "log", Default: `"auto"`, Doc: `Log that is written in fail2ban's own format. "auto": the logtarget of fail2ban.conf, if an enabled jail reads that file, as recidive does; "off": none; or a path.`,
+	{Table: "fail2ban", Name: "log", Default: `"auto"`, Doc: `Log that is written in fail2ban's own format. "auto": the logtarget of fail2ban.conf, if an enabled jail reads that file, as recidive does, and the guard does not only observe; "off": none; or a path.`,
 		set: texts(func(t target) *string { return &t.config.Fail2ban.Log }, checkLog)},
 	{Table: "fail2ban", Name: "ipv6_prefix", Default: "128", Doc: "As ipv6_prefix of a [[jail]], for all jails of fail2ban, which bans single addresses. 32 to 128.",
 		set: wholes(func(t target) *int { return &t.config.Fail2ban.IPv6Prefix }, 32, 128)},

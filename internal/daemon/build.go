@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"tocsin"
@@ -21,7 +22,20 @@ type set struct {
 	conf    *config.Config
 	cells   []*cell
 	sources []string // each once, in the order of the jails
-	f2bLog  f2bTarget
+
+	f2b    *fail2ban.Config // nil: no jails of fail2ban's
+	failed []failedJail     // those that cannot run
+	f2bLog f2bTarget        // where its log is written
+}
+
+// add adds a cell to the set.
+func (s *set) add(c *cell) {
+	s.cells = append(s.cells, c)
+	for _, name := range c.sources {
+		if !slices.Contains(s.sources, name) {
+			s.sources = append(s.sources, name)
+		}
+	}
 }
 
 // cell is one jail with what it is fed and what it guards. Once it is in use the decider owns it.
@@ -40,10 +54,12 @@ type cell struct {
 
 	jail       *jail.Jail
 	f2b        *fail2ban.Jail // nil: a jail of tocsin.toml
-	ignored    []string       // whom this jail never bans: addresses, networks, host names
-	allow      prefixes       // those of ignored that are no names
-	names      []string       // those that are
-	rebuilding bool           // counts records that were seen before a restart
+	problems   []fail2ban.Problem
+	native     []*fail2ban.Action // those that our firewall does
+	ignored    []string           // whom this jail never bans: addresses, networks, host names
+	allow      prefixes           // those of ignored that are no names
+	names      []string           // those that are
+	rebuilding bool               // counts records that were seen before a restart
 	tally      struct{ failures, logins, bans, spared, badIDs uint64 }
 }
 
@@ -80,30 +96,47 @@ type builder struct {
 
 // build makes the set that a configuration asks for. All mistakes are reported at once, each with its place.
 func build(ctx context.Context, c *config.Config, look bool) (*set, error) {
+	s, errs := buildAny(ctx, c, look)
+	if len(s.cells) == 0 && len(errs) == 0 {
+		errs = append(errs, s.noneRuns()...)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err // half a look at the machine is none
+	}
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	return s, nil
+}
+
+// buildAny makes the set even if no jail of it can run.
+func buildAny(ctx context.Context, c *config.Config, look bool) (*set, config.Errors) {
 	b := builder{look: look}
 	s := &set{conf: c}
 	for i := range c.Jails {
 		if !c.Jails[i].Enabled {
 			continue
 		}
-		one := b.cell(ctx, &c.Jails[i])
-		s.cells = append(s.cells, one)
-		for _, name := range one.sources {
-			if !slices.Contains(s.sources, name) {
-				s.sources = append(s.sources, name)
-			}
-		}
+		s.add(b.cell(ctx, &c.Jails[i]))
 	}
-	if len(s.cells) == 0 {
-		b.errs = append(b.errs, &config.Error{Pos: config.Pos{File: c.File}, Msg: "no jail is enabled: nothing would be guarded", Hint: "set enabled = true in one of them"})
+	if c.Fail2ban.Dir != "" {
+		b.fail2ban(s)
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err // half a look at the machine is none
+	return s, b.errs
+}
+
+// noneRuns says why a set is empty.
+func (s *set) noneRuns() (errs config.Errors) {
+	if s.f2b == nil {
+		return config.Errors{{Pos: config.Pos{File: s.conf.File}, Msg: "no jail is enabled: nothing would be guarded", Hint: "set enabled = true in one of them"}}
 	}
-	if len(b.errs) > 0 {
-		return nil, b.errs
+	if len(s.failed) == 0 {
+		return config.Errors{{Pos: config.Pos{File: s.f2b.Dir}, Msg: "no jail is enabled: nothing would be guarded", Hint: "write enabled = true under one of them in jail.local"}}
 	}
-	return s, nil
+	for _, f := range s.failed {
+		errs = append(errs, &config.Error{Pos: config.Pos{File: s.f2b.Dir}, Msg: fmt.Sprintf("jail %s cannot run: %s", f.name, strings.Join(errorsOf(f.err), "; "))})
+	}
+	return errs
 }
 
 // Mistakes adds to the mistakes of a configuration those that only the rooms can see: filters that do not exist, sources
@@ -224,39 +257,6 @@ func (b *builder) lookForSSH(ctx context.Context) {
 	b.ssh.sources, b.ssh.sourcesReason = host.SSHLog()
 }
 
-// Plan is what a configuration was understood to mean, for `tocsin check`.
-type Plan struct {
-	Jail     string
-	Filter   string
-	Rules    int
-	Sources  []string
-	Ports    []uint16
-	MaxRetry int
-	FindTime time.Duration
-	BanTime  time.Duration
-	Found    []string
-}
-
-// Check builds everything that the configuration asks for and starts nothing.
-func Check(ctx context.Context, c *config.Config) ([]Plan, error) {
-	s, err := build(ctx, c, true)
-	if err != nil {
-		return nil, err
-	}
-	var plans []Plan
-	for _, c := range s.cells {
-		plans = append(plans, c.plan())
-	}
-	return plans, nil
-}
-
-func (c *cell) plan() Plan {
-	return Plan{
-		Jail: c.conf.Name, Filter: c.conf.Filter, Rules: len(c.def.Failregex), Sources: c.sources, Ports: c.options.Ports,
-		MaxRetry: c.options.MaxRetry, FindTime: c.options.FindTime, BanTime: c.conf.BanTime, Found: c.found,
-	}
-}
-
 // newFilter makes the filter through which one source feeds this jail. Each source has its own: a filter follows sessions.
 // The dates are shared by the filters of a source, so that each line's is looked for once.
 func (c *cell) newFilter(dated bool, dates *filter.Dates) (*filter.Filter, error) {
@@ -295,8 +295,7 @@ func openSource(name string, o sourceOptions) (reading, error) {
 	case source.KindFile:
 		return source.NewFile(source.FileOptions{Name: name, Pattern: spec.Path, Marks: o.marks, Since: o.since, DateOf: o.dateOf, Log: o.log})
 	case source.KindJournal:
-		// Any user may write to the journal. What the unit's own processes wrote as root is theirs.
-		return source.NewJournal(source.JournalOptions{Name: name, Match: spec.Match, Require: []string{"_UID=0"}, Marks: o.marks, Since: o.since, Log: o.log})
+		return source.NewJournal(source.JournalOptions{Name: name, Match: spec.Match, Require: o.require, Marks: o.marks, Since: o.since, Log: o.log})
 	case source.KindSyslog:
 		return source.NewSyslog(source.SyslogOptions{Name: name, Location: o.loc, Log: o.log})
 	}

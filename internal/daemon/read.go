@@ -21,11 +21,12 @@ type reading interface {
 }
 
 type sourceOptions struct {
-	marks  []source.Mark
-	since  time.Time
-	dateOf source.DateOf
-	loc    *time.Location // of dates without a zone
-	log    *slog.Logger
+	marks   []source.Mark
+	since   time.Time
+	dateOf  source.DateOf
+	loc     *time.Location // of dates without a zone
+	require []string       // terms that every entry of a journal must meet
+	log     *slog.Logger
 }
 
 // event is something found in a log on its way to the decider.
@@ -194,6 +195,11 @@ func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
 	for _, c := range s.cells {
 		if !c.reads(name) {
 			continue
+		}
+		if c.f2b == nil {
+			// Any user may write to the journal. What the unit's own processes wrote as root is theirs. fail2ban takes
+			// what anybody wrote, and some services do not log as root.
+			o.require = []string{"_UID=0"}
 		}
 		// Records of the journal and of syslog sockets bring their time along, files are dated line by line.
 		k := c.datedAs()

@@ -90,10 +90,11 @@ enabled = false
 	if err != nil {
 		t.Fatal(err)
 	}
-	plans, err := Check(context.Background(), c)
+	plan, err := Check(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
+	plans := plan.Jails
 	if len(plans) != 3 {
 		t.Fatalf("%d jails, want the three that are enabled", len(plans))
 	}

@@ -110,4 +110,6 @@ type LoadOptions struct {
 	Dir  string                                 // what fsys is: %(fail2ban_confpath)s, and the beginning of every Pos.File
 	Glob func(pattern string) ([]string, error) // finds log files, as Python's glob does; nil: in the file system
 	FS   fs.FS                                  // nil: os.DirFS(Dir)
+
+	Journals []string // jails that are read as if they had backend = systemd
 }

@@ -189,6 +189,9 @@ func (r *jailReader) filter() (*definition, error) {
 	}
 	r.FilterSpec = v.String()
 	r.backend = r.opts.m["backend"].String()
+	if slices.Contains(r.lib.journals, r.Name) {
+		r.backend = "systemd"
+	}
 	r.Filter = Filter{Maxlines: 1}
 	if r.FilterSpec == "" {
 		return nil, nil

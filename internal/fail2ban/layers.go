@@ -30,6 +30,8 @@ type library struct {
 	root   string // where fsys is, if files outside of it may be included; "" if not
 	parsed map[string]*parsed
 	made   int
+
+	journals []string // jails that are read as if they had backend = systemd
 }
 
 // parsed is one file of a library; file is nil if there is none, or it cannot be read.

@@ -19,7 +19,7 @@ import (
 // It returns an error only if the folder cannot be read, or holds no configuration of jails at all. What is wrong with one
 // jail is in its Err and keeps no other from running; everything else that is not as the files say is in Problems.
 func Load(o LoadOptions) (*Config, error) {
-	lib := &library{fsys: o.FS, dir: strings.TrimRight(o.Dir, "/")}
+	lib := &library{fsys: o.FS, dir: strings.TrimRight(o.Dir, "/"), journals: o.Journals}
 	if o.FS == nil {
 		lib.fsys = os.DirFS(o.Dir)
 		root, err := filepath.Abs(o.Dir)

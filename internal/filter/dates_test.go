@@ -314,3 +314,36 @@ func FuzzDates(f *testing.F) {
 		}
 	})
 }
+
+func TestFixedZone(t *testing.T) {
+	tests := []struct {
+		name string
+		want int // seconds east
+		ok   bool
+	}{
+		{"UTC+0200", 7200, true},
+		{"GMT-01", -3600, true},
+		{"+02:00", 7200, true},
+		{"-0330", -12600, true},
+		{"CET", 3600, true},
+		{"CET+0100", 7200, true},
+		{"Z", 0, true},
+		{"", 0, false},
+		{"+2", 0, false},
+		{"+2:000", 0, false},
+		{"+02:0", 0, false},
+		{"+ab00", 0, false},
+		{"Europe/Paris", 0, false},
+		{"cet", 0, false},
+	}
+	for _, tt := range tests {
+		loc, ok := FixedZone(tt.name)
+		got := 0
+		if ok {
+			_, got = time.Unix(0, 0).In(loc).Zone()
+		}
+		if got != tt.want || ok != tt.ok {
+			t.Errorf("FixedZone(%q) = %d s, %v; want %d s, %v", tt.name, got, ok, tt.want, tt.ok)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"regexp"
 	"strings"
 	"time"
 )
@@ -119,6 +120,22 @@ func (c *civil) tellZone(text string, offset bool) bool {
 	}
 	c.zone, c.zoned = int(hours*3600)+sec, true // both, as in CET+0130: fail2ban adds them
 	return true
+}
+
+var fixedZone = regexp.MustCompile(`^([A-Z]*)(?:[+-][01]\d(?::?\d\d)?)?$`)
+
+// FixedZone is the zone that fail2ban's logtimezone names: an offset such as "+02:00", an abbreviation such as "CET", which
+// stays so all year, or both, which are added. An abbreviation that this package does not know is none.
+func FixedZone(name string) (*time.Location, bool) {
+	var c civil
+	m := fixedZone.FindStringSubmatch(name)
+	if m == nil || name == "" {
+		return nil, false
+	}
+	if _, known := zoneHours(m[1]); m[1] != "" && !known || !c.tellZone(name, true) {
+		return nil, false
+	}
+	return time.FixedZone(name, c.zone), true
 }
 
 // tellEpoch takes seconds since 1970; with long also, by their digits, milliseconds (13) and microseconds (16).

@@ -35,6 +35,9 @@ func (m *machine) sshLog() ([]string, string) {
 	return []string{"file:" + files[0]}, files[0] + ", which does not exist yet; " + missing
 }
 
+// NoJournal says why this machine has no journal that could be read, "" if it has one.
+func NoJournal() string { return this().noJournal() }
+
 // noJournal says why there is no journal to read, "" if there is one.
 func (m *machine) noJournal() string {
 	if !m.exists("/run/systemd/system") { // sd_booted(3)
