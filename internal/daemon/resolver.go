@@ -31,16 +31,13 @@ const (
 
 // startResolver starts the resolver as nobody and returns the stream to it. life is the runner's own.
 func (r *runner) startResolver(life context.Context) (net.Conn, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find ourselves: %w", err)
-	}
 	conn, childs, err := exec.Pair()
 	if err != nil {
 		return nil, err
 	}
 	defer childs.Close()
-	c := exec.Command{Path: self, Args: []string{"resolver", "--fd", "3"}, Files: []*os.File{childs}}
+	// Nobody may not look into every folder that this program may lie in, but finds itself.
+	c := exec.Command{Path: "/proc/self/exe", Args: []string{"resolver", "--fd", "3"}, Files: []*os.File{childs}}
 	if r.root {
 		if c.User, err = exec.LookupUser("nobody"); err != nil {
 			_ = conn.Close()

@@ -122,7 +122,7 @@ func (r *runner) do(ctx context.Context, j exec.Job) exec.Result {
 		}
 		return result
 	}
-	e, err := r.entry(j.Entry, j.Version)
+	e, err := r.entry(ctx, j.Entry, j.Version)
 	if err != nil {
 		return exec.Result{Problem: err.Error()}
 	}
@@ -190,11 +190,15 @@ func home() string {
 
 // entry finds an entry as the asking side read it. If it is not known like that, the configuration is read again: it may
 // have changed.
-func (r *runner) entry(name, version string) (*entry, error) {
+func (r *runner) entry(ctx context.Context, name, version string) (*entry, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.known(name, version)
-	if (e == nil || e.problem != "") && time.Since(r.read) > reloadPause {
+	if e == nil {
+		r.pause(ctx)
+		e = r.known(name, version) // others may have read it meanwhile
+	}
+	if (e == nil || e.problem != "") && time.Since(r.read) >= reloadPause {
 		r.readAgain()
 		e = r.known(name, version)
 	}
@@ -207,6 +211,20 @@ func (r *runner) entry(name, version string) (*entry, error) {
 		return nil, fmt.Errorf("%s is not run: the files in %s are not those that the guard read; tocsin reload", name, r.o.Dir)
 	}
 	return nil, fmt.Errorf("%s is not run: there is none in %s; tocsin reload", name, r.o.Dir)
+}
+
+// pause waits, without the lock, until the configuration may be read again.
+func (r *runner) pause(ctx context.Context) {
+	wait := time.Until(r.read.Add(reloadPause))
+	if wait <= 0 {
+		return
+	}
+	r.mu.Unlock()
+	defer r.mu.Lock()
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done():
+	}
 }
 
 func (r *runner) known(name, version string) *entry {
