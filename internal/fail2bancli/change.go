@@ -78,7 +78,7 @@ func (c *client) banip(j *api.JailDetail, args []string) (string, error) {
 	for _, id := range args {
 		made, err := c.guard.Ban(c.ctx, api.BanRequest{Prefix: id, Jail: j.Name, Seconds: j.BanSeconds, Reason: "fail2ban-client banip", By: c.o.By})
 		if err != nil {
-			errs = append(errs, err)
+			errs = append(errs, lockout(err, id, j.Name))
 			continue
 		}
 		for _, id := range made.Changed {
@@ -88,6 +88,18 @@ func (c *client) banip(j *api.JailDetail, args []string) (string, error) {
 		}
 	}
 	return strconv.Itoa(n), errors.Join(errs...)
+}
+
+// lockout rewords the hint of a refusal to lock somebody out: fail2ban-client has no word for "all the same".
+func lockout(err error, id, jail string) error {
+	const flag = "--accept-risk=lockout"
+	var told *api.Error
+	if !errors.As(err, &told) || !strings.Contains(told.Hint, flag) {
+		return err
+	}
+	hinted := *told
+	hinted.Hint = "to ban it all the same: tocsin ban " + id + " --jail " + jail + " " + flag
+	return &hinted
 }
 
 // unbanip lifts bans of one jail and prints how many.

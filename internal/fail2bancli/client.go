@@ -128,7 +128,7 @@ func (c *client) tell(err error) {
 		msg := tocsin.Printable(told.Msg)
 		complain(c.o.Stderr, "ERROR", "NOK: ("+quote(msg)+",)")
 		if told.Hint != "" {
-			msg += "; " + told.Hint
+			msg += "; " + tocsin.Printable(told.Hint)
 		}
 		fmt.Fprintln(c.o.Stdout, msg)
 	default:
