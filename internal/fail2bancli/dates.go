@@ -199,11 +199,12 @@ func newDateTable(lines []string) *dateTable {
 	return &dateTable{templates: dateTemplates(lines), last: -1}
 }
 
-// hit counts a date that was found by a line of the datepattern, in a default format, before which head stands.
-func (d *dateTable) hit(line, stock int, head string) {
+// hit counts a date that was found by a line of the datepattern, in a default format, before which head stands, and says
+// whether it is a TAI64N label.
+func (d *dateTable) hit(line, stock int, head string) (label bool) {
 	place := d.place(line, stock, atBeginning(head))
 	if place < 0 {
-		return
+		return false
 	}
 	t := d.templates[place]
 	t.hits++
@@ -218,6 +219,7 @@ func (d *dateTable) hit(line, stock int, head string) {
 		place = d.moveUp(place)
 	}
 	d.last = place
+	return strings.HasSuffix(t.name, "TAI64N")
 }
 
 // place finds the template: the default formats have two, one of them anchored. A format that also reads what another

@@ -2,7 +2,6 @@ package fail2bancli
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +16,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"tocsin"
 	"tocsin/internal/fail2ban"
@@ -393,11 +391,15 @@ func (r *regexRun) compileDates() (err error) {
 	if t.dates, err = filter.ParseDatepattern(r.def.Datepattern, loc, t.now); err != nil {
 		return fmt.Errorf("ERROR: %w", err)
 	}
-	for _, re := range r.def.Datepattern {
-		t.patterns = append(t.patterns, re.Text)
-		t.undated = t.undated || strings.EqualFold(strings.TrimSpace(re.Text), "{NONE}")
+	var patterns []string
+	t.undated = -1
+	for i, re := range r.def.Datepattern {
+		patterns = append(patterns, re.Text)
+		if strings.EqualFold(strings.TrimSpace(re.Text), "{NONE}") {
+			t.undated = i
+		}
 	}
-	t.table = newDateTable(t.patterns)
+	t.table = newDateTable(patterns)
 	return nil
 }
 
@@ -493,12 +495,7 @@ func endsWithNewline(name string) bool {
 func decoder(encoding string) (func([]byte) string, error) {
 	switch strings.ToLower(strings.ReplaceAll(encoding, "_", "-")) {
 	case "utf-8", "utf8", "auto", "ascii", "us-ascii":
-		return func(b []byte) string {
-			if utf8.Valid(b) {
-				return string(b)
-			}
-			return strings.ToValidUTF8(string(bytes.ToValidUTF8(b, []byte("\uFFFD"))), "\uFFFD")
-		}, nil
+		return func(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }, nil
 	case "latin-1", "latin1", "iso-8859-1", "iso8859-1":
 		return func(b []byte) string {
 			out := make([]rune, len(b))

@@ -2,7 +2,6 @@ package fail2bancli
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -76,7 +75,7 @@ func (r *regexRun) foundText(f found) string {
 		id = tocsin.Printable(f.id)
 	}
 	if at.IsZero() {
-		at = r.started
+		at = time.Now()
 	}
 	if f.again {
 		again = " (multiple regex matched)"
@@ -124,22 +123,28 @@ func (r *regexRun) printFound(all []found) {
 			if f.known {
 				id = quote(id)
 			}
-			fmt.Fprintf(r.w, "[%s,\t%s,\t%s],\n", id, stamp(f.at), f.fail.repr("matches"))
+			fmt.Fprintf(r.w, "[%s,\t%s,\t%s],\n", id, f.stamp(), f.fail.repr("matches"))
 		default:
 			r.putTags(f, id)
 		}
 	}
 }
 
-func (r *regexRun) put(s string) { fmt.Fprintln(r.w, printLine(s)) }
-
-// stamp is a time as Python prints a float.
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return "None"
+func (r *regexRun) put(text string) {
+	for s := range strings.SplitSeq(text, "\n") {
+		fmt.Fprintln(r.w, printLine(s))
 	}
-	s := strconv.FormatFloat(math.Floor(float64(t.UnixMilli())/1000), 'f', -1, 64)
-	return s + ".0"
+}
+
+// stamp is the time as Python prints it: a float, but for a TAI64N label.
+func (f found) stamp() string {
+	switch {
+	case f.at.IsZero():
+		return "None"
+	case f.label:
+		return strconv.FormatInt(f.at.Unix(), 10)
+	}
+	return strconv.FormatInt(f.at.Unix(), 10) + ".0"
 }
 
 // putTags prints a group, or text with tags in it: <ip> <F-USER>.
@@ -190,9 +195,9 @@ func (f found) tag(tag, id, matches string) (string, bool) {
 		}
 		return "inet4", true
 	case "time":
-		return stamp(f.at), true
+		return f.stamp(), true
 	case "failures":
-		return strconv.Itoa(max(1, len(f.fail.lines("matches")))), true
+		return "0", true // no jail has counted
 	case "matches":
 		return matches, true
 	case "br":

@@ -2,6 +2,7 @@ package fail2bancli
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -19,10 +20,9 @@ import (
 // asked, a line counts once for each that fits, no line is too old, and sessions follow fail2ban's own rules to the
 // letter. Expressions, tags and dates are those of the guard (packages regex and filter).
 type trial struct {
-	dates    *filter.Dates
-	patterns []string // of the dates
-	undated  bool     // the datepattern says that there is none
-	table    *dateTable
+	dates   *filter.Dates
+	undated int // the line of the datepattern that says that there is none, -1 if no line does
+	table   *dateTable
 
 	prefix      *rules // nil: none
 	fail        *rules
@@ -42,6 +42,7 @@ type trial struct {
 	buffer   []tuple
 	lastDate time.Time
 	lastText string
+	label    bool // the last date was a TAI64N label, which Python keeps as an int
 	sessions map[string]*dict
 	order    []string // of the sessions, the oldest first
 	ignored  bool     // an ignoreregex fitted the line at hand
@@ -75,7 +76,7 @@ func compile(list []fail2ban.Regex, usedns string, flags regex.Flags) (*rules, e
 		}
 		compiled, err := regex.Compile(text, flags)
 		if err != nil {
-			return nil, fmt.Errorf("Unable to compile regular expression '%s':\n%w", text, err)
+			return nil, fmt.Errorf("Unable to compile regular expression '%s':\n%s", text, compileError(err))
 		}
 		all = append(all, compiled)
 		r.texts, r.expands, r.names = append(r.texts, re.Text), append(r.expands, text), append(r.names, compiled.GroupNames())
@@ -86,6 +87,19 @@ func compile(list []fail2ban.Regex, usedns string, flags regex.Flags) (*rules, e
 	}
 	r.matcher = set.NewMatcher()
 	return r, nil
+}
+
+// compileError is what is wrong with an expression, and where, in Python's words.
+func compileError(err error) string {
+	var e *regex.SyntaxError
+	if !errors.As(err, &e) {
+		return err.Error()
+	}
+	text := fmt.Sprintf("%s at position %d", e.Msg, utf8.RuneCountInString(e.Pattern[:min(e.Offset, len(e.Pattern))]))
+	if e.Hint != "" {
+		text += "; " + e.Hint
+	}
+	return text
 }
 
 // identifies says whether a rule has a group that names somebody.
@@ -135,6 +149,7 @@ type found struct {
 	at    time.Time
 	fail  *dict
 	again bool // others fitted the line before
+	label bool // at is an int to Python
 }
 
 // line says what failregexes make of a line. at is the time of a line that carries none, zero otherwise.
@@ -151,20 +166,22 @@ func (t *trial) split(text string, at time.Time) (tuple, time.Time) {
 		return tuple{"", "", text}, at
 	}
 	when, from, to, ok := t.dates.Find([]byte(text))
-	missing := t.undated // the pattern says that the date may be missing
-	if pattern, blank := t.dates.Blank(); blank && !ok {
-		t.table.hit(pattern, 0, "")
-		missing = true
+	missing := t.undated // the line of the datepattern that lets the date be missing
+	if pattern, blank := t.dates.Blank(); blank {
+		missing = pattern
+	}
+	if !ok && missing >= 0 {
+		t.table.hit(missing, 0, "")
 	}
 	switch {
 	case ok:
 		pattern, stock := t.dates.Matched()
-		t.table.hit(pattern, stock, text[:from])
+		t.label = t.table.hit(pattern, stock, text[:from])
 		t.lastDate, t.lastText = when, text[from:to]
 		return tuple{text[:from], text[from:to], text[to:]}, when
 	case !t.lastDate.IsZero() && t.lastDate.After(t.now().Add(-time.Minute)):
 		return tuple{"", t.lastText, text}, t.lastDate
-	case missing:
+	case missing >= 0:
 		return tuple{"", "", text}, t.now()
 	}
 	return tuple{text[:from], text[from:to], text[to:]}, time.Time{}
@@ -316,7 +333,7 @@ func (t *trial) judge(rule int, fail, pre *dict, taken []tuple, at time.Time) (h
 		fail = fail.clone()
 	}
 	for _, id := range ids {
-		hits = append(hits, found{rule: rule, id: id, known: !pending, at: at, fail: fail})
+		hits = append(hits, found{rule: rule, id: id, known: !pending, at: at, fail: fail, label: t.label})
 	}
 	return hits, false
 }
