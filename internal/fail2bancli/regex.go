@@ -3,7 +3,6 @@ package fail2bancli
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -169,9 +168,7 @@ func (r *regexRun) say(format string, args ...any) {
 
 func (r *regexRun) run(args []string) error {
 	log := args[0]
-	if r.journal = strings.HasPrefix(log, "systemd-journal"); r.journal {
-		return errors.New("ERROR: the journal is not read here; write a part of it into a file: journalctl -o short-iso SYSLOG_IDENTIFIER=sshd >sshd.log")
-	}
+	r.journal = strings.HasPrefix(log, "systemd-journal")
 	t := &trial{
 		sessions: map[string]*dict{}, usedns: "warn", maxLines: 1, raw: r.has("raw"), now: time.Now, lookUp: resolver(),
 		first: r.has("no-check-all") || r.out != "", skipPending: r.out != "",
@@ -193,7 +190,11 @@ func (r *regexRun) run(args []string) error {
 	if err := r.compile(); err != nil {
 		return err
 	}
-	if err := r.process(log); err != nil {
+	read := r.process
+	if r.journal {
+		read = r.readJournal
+	}
+	if err := read(log); err != nil {
 		return err
 	}
 	if r.out == "" {
@@ -451,7 +452,7 @@ func (r *regexRun) process(log string) error {
 	}
 	r.say("")
 	for _, l := range lines {
-		r.line(l)
+		r.line(l, time.Time{})
 	}
 	return nil
 }
@@ -461,12 +462,12 @@ func (r *regexRun) readLog(name string, decode func([]byte) string) error {
 	last, waiting := "", false
 	_, err := source.Old(context.Background(), []string{name}, nil, func(rec *tocsin.Record) {
 		if waiting {
-			r.line(last)
+			r.line(last, time.Time{})
 		}
 		last, waiting = decode(rec.Text), true
 	})
 	if err == nil && waiting && endsWithNewline(name) {
-		r.line(last)
+		r.line(last, time.Time{})
 	}
 	return err
 }
@@ -491,6 +492,51 @@ func endsWithNewline(name string) bool {
 	return last[0] == '\n'
 }
 
+// readJournal reads the entries of systemd's journal that -m or the filter asks for.
+func (r *regexRun) readJournal(log string) error {
+	_, opts, err := fail2ban.ParseSpec(log)
+	if err != nil {
+		return fmt.Errorf("ERROR: %w", err)
+	}
+	o := source.JournalOptions{Name: "journal:", Since: time.Unix(0, 0)}
+	for name, value := range opts {
+		switch name {
+		case "journalpath":
+			o.Args = append(o.Args, "--directory="+value)
+		case "journalfiles":
+			for file := range strings.SplitSeq(value, ",") {
+				o.Args = append(o.Args, "--file="+strings.TrimSpace(file))
+			}
+		case "namespace":
+			o.Args = append(o.Args, "--namespace="+value)
+		}
+	}
+	if match, ok := r.set["journalmatch"]; ok {
+		if o.Match, err = words(match); err != nil {
+			return fmt.Errorf("ERROR: %w", err)
+		}
+	} else if n := len(r.def.Journalmatch); n > 0 {
+		if o.Match, err = words(r.def.Journalmatch[n-1]); err != nil {
+			return fmt.Errorf("ERROR: %w", err)
+		}
+	}
+	r.say("Use         systemd journal\nUse         encoding : %s", tocsin.Printable(r.encoding))
+	if len(o.Match) > 0 {
+		r.say("Use    journal match : %s", tocsin.Printable(strings.Join(o.Match, " ")))
+	}
+	r.say("")
+	j, err := source.NewJournal(o)
+	if err != nil {
+		return err
+	}
+	return j.Replay(context.Background(), func(rec *tocsin.Record) { r.line(strings.ToValidUTF8(string(rec.Text), "\uFFFD"), rec.At) })
+}
+
+// journalTime is the time of an entry as fail2ban puts it before the text.
+func journalTime(at time.Time) string {
+	return strings.TrimSuffix(at.Local().Format("2006-01-02T15:04:05.000000"), ".000000") + " "
+}
+
 // decoder turns bytes of a log into text.
 func decoder(encoding string) (func([]byte) string, error) {
 	switch strings.ToLower(strings.ReplaceAll(encoding, "_", "-")) {
@@ -508,15 +554,15 @@ func decoder(encoding string) (func([]byte) string, error) {
 	return nil, fmt.Errorf("unknown encoding: %s; UTF-8, ASCII and ISO-8859-1 are read here", encoding)
 }
 
-// line tries one line and counts it.
-func (r *regexRun) line(text string) {
+// line tries one line and counts it. at is the time of an entry of the journal, zero for a line that carries its own.
+func (r *regexRun) line(text string, at time.Time) {
 	text = strings.TrimRight(text, "\r\n")
-	if text == "" || text[0] == '#' {
+	if at.IsZero() && (text == "" || text[0] == '#') {
 		return
 	}
 	t := r.trial
 	before := slices.Clone(t.buffer)
-	hits := t.line(text, time.Time{})
+	hits := t.line(text, at)
 	helps := false
 	var counted []found
 	for _, h := range hits {
@@ -546,6 +592,9 @@ func (r *regexRun) line(text string) {
 		}
 	}
 	r.recount(before)
+	if !at.IsZero() {
+		text = journalTime(at) + text
+	}
 	switch {
 	case helps || t.ignored:
 		r.keep(ignoredLine, text)
@@ -639,6 +688,8 @@ Tests regular expressions and filters of fail2ban against a log, with the engine
 LOG:
   string                a string representing a log line
   filename              path to a log file (/var/log/auth.log), also packed (.gz, .zst)
+  systemd-journal       the journal, optionally with journalpath, journalfiles, namespace:
+                        systemd-journal[journalpath=/var/log/journal/remote]
 
 REGEX:
   string                a string representing a 'failregex'
@@ -659,6 +710,8 @@ Options:
   -r, --raw             raw hosts, don't resolve dns
   --usedns=VALUE        'no': <HOST> takes addresses only; 'raw': names are not resolved
   -L, --maxlines=N      lines that one match may span
+  -m, --journalmatch=MATCH
+                        what to take from the journal, as for journalctl
   -V                    get version in machine-readable short format
   -v, --verbose         increase verbosity
   --verbosity=N         set numerical level of verbosity (0..4)
@@ -670,7 +723,7 @@ Options:
   --print-all-matched   print all matched lines
   --print-all-missed    print all missed lines, no matter how many
   --print-all-ignored   print all ignored lines, no matter how many
-  -l, -m, -t, --verbose-date, --full-traceback
+  -l, -t, --verbose-date, --full-traceback
                         are taken and make no difference
 `)
 }

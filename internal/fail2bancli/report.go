@@ -23,14 +23,9 @@ func (r *regexRun) report() {
 	}
 	r.reportRegexes("Failregex", t.fail, r.hits, r.who)
 	r.reportRegexes("Ignoreregex", t.ignore, t.ignoreHits, nil)
-	r.say("\nDate template hits:")
-	var lines []string
-	for _, d := range t.table.templates {
-		if r.verbose > 0 || d.hits > 0 {
-			lines = append(lines, fmt.Sprintf("[%d] %s", d.hits, tocsin.Printable(d.name)))
-		}
+	if !r.journal || r.has("datepattern") {
+		r.reportDates()
 	}
-	r.list("[# of hits] date format", lines)
 	r.say("\nLines: %d lines, %d ignored, %d matched, %d missed", r.tested, r.stats[ignoredLine].n, r.stats[matchedLine].n, r.stats[missedLine].n)
 	r.say("[processed in %.2f sec]\n", time.Since(r.started).Seconds())
 	for kind := range r.stats {
@@ -38,6 +33,17 @@ func (r *regexRun) report() {
 			r.reportLines(kind)
 		}
 	}
+}
+
+func (r *regexRun) reportDates() {
+	r.say("\nDate template hits:")
+	var lines []string
+	for _, d := range r.trial.table.templates {
+		if r.verbose > 0 || d.hits > 0 {
+			lines = append(lines, fmt.Sprintf("[%d] %s", d.hits, tocsin.Printable(d.name)))
+		}
+	}
+	r.list("[# of hits] date format", lines)
 }
 
 // list prints lines under a heading.

@@ -162,8 +162,8 @@ func (t *trial) line(text string, at time.Time) []found {
 // split takes the date out of a line.
 func (t *trial) split(text string, at time.Time) (tuple, time.Time) {
 	if !at.IsZero() {
-		t.lastDate, t.lastText = at, ""
-		return tuple{"", "", text}, at
+		t.lastDate, t.lastText = at, journalTime(at)
+		return tuple{"", t.lastText, text}, at
 	}
 	when, from, to, ok := t.dates.Find([]byte(text))
 	missing := t.undated // the line of the datepattern that lets the date be missing
