@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,8 +27,9 @@ type f2bLog struct {
 	anew    atomic.Bool   // open the file anew
 	wake    chan struct{} // something is to be done
 	mu      sync.Mutex
-	waiting []byte // whole lines
-	dropped uint64 // lines for which there was no room, or no file
+	waiting []byte        // whole lines
+	dropped uint64        // lines for which there was no room, since the last time that this was said
+	lost    atomic.Uint64 // lines that never came to the disk
 	told    throttle
 }
 
@@ -112,6 +114,7 @@ func (l *f2bLog) say(component string, level f2bLevel, format string, args ...an
 		l.waiting = appendF2B(l.waiting, time.Now(), os.Getpid(), component, level.String(), fmt.Sprintf(format, args...))
 	} else {
 		l.dropped++
+		l.lost.Add(1)
 	}
 	l.mu.Unlock()
 	l.rouse()
@@ -160,6 +163,7 @@ func (l *f2bLog) write(out *f2bFile) {
 		err = fmt.Errorf("%d lines came faster than they could be written", dropped)
 	}
 	if err != nil {
+		l.lost.Add(uint64(bytes.Count(lines, []byte("\n"))))
 		l.told.say(time.Now(), func(int) { l.log.Error("fail2ban's log is not whole", "file", path, "err", err) })
 	}
 }

@@ -14,6 +14,8 @@ func (g *Guard) metrics(ctx context.Context, w io.Writer) error {
 	if err := g.do(ctx, func() {
 		m.Gauge("tocsin_bans", "Bans in force.", float64(len(g.active)))
 		m.Gauge("tocsin_event_queue", "Failures and logins that wait for the decider.", float64(len(g.events)))
+		m.Counter("tocsin_host_names_dropped_total", "Failures of host names that nobody had time to ask for.", float64(g.names.dropped))
+		m.Gauge("tocsin_ignorecommand_waiting", "Bans that wait for the answer of an ignorecommand.", float64(len(g.asks.waiting)))
 		for _, c := range g.set.cells {
 			st := c.jail.Stats()
 			m.Counter("tocsin_failures_total", "Failures counted.", float64(c.tally.failures), "jail", c.conf.Name)
@@ -50,6 +52,7 @@ func (g *Guard) metrics(ctx context.Context, w io.Writer) error {
 		m.Counter("tocsin_lines_dropped_total", "Lines that a socket could not hand on in time.", float64(st.Dropped), "source", r.name)
 		m.Counter("tocsin_rotations_total", "Times that a file was rotated.", float64(st.Rotations), "source", r.name)
 	}
+	m.Counter("tocsin_fail2ban_log_lost_lines_total", "Lines that never came to the log in fail2ban's format.", float64(g.f2b.lost.Load()))
 	fw, st := g.wall.Stats(), g.store.Stats()
 	m.Counter("tocsin_firewall_errors_total", "Changes that the kernel refused.", float64(fw.Errors))
 	m.Counter("tocsin_firewall_repairs_total", "Times that our table had to be put back because others had changed it.", float64(fw.Repairs))

@@ -19,9 +19,9 @@ import (
 const (
 	nameTime    = 5 * time.Minute // how long an answer is remembered, that there is none included; as in fail2ban
 	maxNames    = 1000            // answers remembered
-	maxWaiting  = 1000            // failures that wait for an answer
-	maxNameAsks = 256             // names that wait to be asked for
-	nameAskers  = 4               // names asked for at once
+	maxWaiting  = 4 << 20         // bytes of failures that wait for an answer, about 10,000 of them
+	maxNameAsks = 4096            // names that wait to be asked for
+	nameAskers  = 8               // names asked for at once
 	nameWait    = 10 * time.Second
 	maxOfName   = 16  // addresses of one name
 	maxName     = 253 // bytes (https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4)
@@ -35,7 +35,7 @@ type names struct {
 	queue   chan string
 	known   map[string]named
 	waiting map[string][]event // by name
-	held    int                // events in waiting
+	held    int                // bytes in waiting
 	warned  map[string]time.Time
 	dropped uint64 // failures whose name nobody had time to ask for
 	log     throttle
@@ -62,12 +62,21 @@ func (g *Guard) takeName(e event) {
 		return
 	}
 	list, asked := n.waiting[name]
-	if g.lookup == nil || n.held >= maxWaiting || len(name) > maxName || !asked && !n.ask(name) {
+	if g.lookup == nil || n.held+heldBytes(&e) > maxWaiting || len(name) > maxName || !asked && !n.ask(name) {
 		n.drop(g)
 		return
 	}
 	n.waiting[name] = append(list, e)
-	n.held++
+	n.held += heldBytes(&e)
+}
+
+// heldBytes is about how much memory a failure takes while it waits.
+func heldBytes(e *event) int {
+	n := 300 + len(e.failure.Line.Text)
+	for i := range e.failure.Context {
+		n += 100 + len(e.failure.Context[i].Text)
+	}
+	return n
 }
 
 func nameKey(name string) string { return strings.TrimSuffix(strings.ToLower(name), ".") }
@@ -136,8 +145,8 @@ func (g *Guard) answered(name string, addrs []netip.Addr) {
 	n.known[name] = named{addrs: addrs, until: now.Add(nameTime)}
 	list := n.waiting[name]
 	delete(n.waiting, name)
-	n.held -= len(list)
 	for _, e := range list {
+		n.held -= heldBytes(&e)
 		g.takeNamed(e, addrs)
 	}
 }

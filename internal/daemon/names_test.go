@@ -132,11 +132,11 @@ func TestHostNamesBounds(t *testing.T) {
 	for i := range maxNameAsks + nameAskers + 50 {
 		d.host(c, fmt.Sprintf("h%d.example.org", i), 1)
 	}
-	d.host(c, "two.example.org", maxWaiting)
+	d.host(c, "two.example.org", maxWaiting/300)
 	d.host(c, strings.Repeat("x", maxName)+".org", 1)
 	d.in(func() {
 		if n := &d.names; n.held > maxWaiting || len(n.waiting) > maxNameAsks+nameAskers || n.dropped < 50 {
-			t.Errorf("%d wait for %d names, %d dropped", n.held, len(n.waiting), n.dropped)
+			t.Errorf("%d bytes wait for %d names, %d dropped", n.held, len(n.waiting), n.dropped)
 		}
 	})
 	if !strings.Contains(d.said.String(), "too many names at once") {
