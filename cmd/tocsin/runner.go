@@ -11,7 +11,7 @@ import (
 )
 
 type runnerCmd struct {
-	Fail2ban string `placeholder:"DIR" help:"Folder of fail2ban's configuration (default: that of the configuration)."`
+	Fail2ban string `name:"fail2ban" placeholder:"DIR" help:"Folder of fail2ban's configuration (default: that of the configuration)."`
 	Listen   string `placeholder:"PATH" help:"Where the guard finds it (default: runner.sock beside the guard's socket)."`
 	FD       int    `name:"fd" hidden:"" help:"The stream to the guard that started it."`
 }
