@@ -75,7 +75,7 @@ func (j *Jail) readAction(lib *library, spec string, pos Pos, jail *dict) (*Acti
 	name, given, err := parseSpec(spec)
 	if err != nil {
 		j.skip("Invalid action definition %s: %v", PythonValue(spec), err)
-		return nil, &Error{Pos: pos, Msg: "action " + err.Error(), Hint: "write it like sendmail[dest=\"me@example.com\"]"}
+		return nil, &Error{Pos: pos, Msg: fmt.Sprintf("action %q: %v", spec, err), Hint: "write it like sendmail[dest=\"me@example.com\"]"}
 	}
 	opts := dictAt(given, pos)
 	a := &Action{Name: name, Pos: pos, Python: strings.HasSuffix(name, ".py")}

@@ -92,11 +92,16 @@ func (d *definition) behind(name string) (value, error) {
 		option = strings.ToLower(option)
 		switch strings.ToLower(section) {
 		case "known":
-			if v, ok := d.known["Definition"][option]; ok {
-				in := interpolation{config: d.config, section: "Definition"}
+			section = "Definition"
+			old := d.known[section]
+			v, ok := old[option]
+			if !ok && old != nil {
+				v, ok = d.defaults[option] // nearer than what is known now
+			}
+			if ok {
+				in := interpolation{config: d.config, section: section}
 				return in.value(v, 1)
 			}
-			section = "Definition"
 		case "default":
 			section = "DEFAULT"
 		}

@@ -199,7 +199,7 @@ func (r *jailReader) filter() (*definition, error) {
 	name, given, err := parseSpec(r.FilterSpec)
 	if err != nil {
 		r.skip("Invalid filter definition %s: %v", PythonValue(r.FilterSpec), err)
-		return nil, &Error{Pos: pos, Msg: "filter " + err.Error(), Hint: "write it like sshd[mode=aggressive]"}
+		return nil, &Error{Pos: pos, Msg: fmt.Sprintf("filter %q: %v", r.FilterSpec, err), Hint: "write it like sshd[mode=aggressive]"}
 	}
 	name = strings.TrimSpace(name)
 	logtype := "file"

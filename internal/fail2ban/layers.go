@@ -18,7 +18,7 @@ type config struct {
 	sections map[string]options
 	keys     map[string][]string // of each section, in the order in which they first stand
 	heads    map[string]Pos      // where each section first begins
-	known    map[string]options  // the values that later files replaced, for %(known/name)s
+	known    map[string]options  // the values that later files replaced, for %(known/name)s; nil if only one has the section
 	defaults options
 	made     *int // bytes that references and tags have made, shared by all that one call reads
 }
@@ -102,7 +102,7 @@ type ordering struct {
 func (o *ordering) withTwin(siblings []string, p string, from Pos, trail []string) {
 	o.one(p, from, trail)
 	twin := strings.TrimSuffix(p, path.Ext(p)) + ".local"
-	if !slices.Contains(siblings, twin) {
+	if !slices.Contains(siblings, twin) && !slices.Contains(trail, twin) {
 		o.one(twin, from, trail)
 	}
 }
@@ -114,8 +114,10 @@ func (o *ordering) one(p string, from Pos, trail []string) {
 		return
 	}
 	trail = append(trail[:len(trail):len(trail)], p)
-	o.includes(p, f, "before", trail)
-	if len(o.order) >= maxFiles {
+	if len(trail) <= maxFiles {
+		o.includes(p, f, "before", trail)
+	}
+	if len(o.order) >= maxFiles || len(trail) > maxFiles {
 		if !o.full {
 			o.errs = append(o.errs, &Error{Pos: Pos{o.shown(p), 1}, Msg: fmt.Sprintf("it takes more than %d files", maxFiles),
 				Hint: "look for files that include each other"})
@@ -237,9 +239,11 @@ func (c *config) merge(f *file) {
 	for _, name := range f.order {
 		section, cond := cutCondition(name)
 		if c.sections[section] == nil {
-			c.sections[section], c.known[section] = options{}, options{}
+			c.sections[section] = options{}
 			c.order = append(c.order, section)
 			c.heads[section] = f.heads[name]
+		} else if c.known[section] == nil {
+			c.known[section] = options{}
 		}
 		for _, k := range f.keys[name] {
 			v := f.sections[name][k]

@@ -83,7 +83,11 @@ var mainOptions = []struct{ name, otherwise string }{
 func (c *Config) readMain(lib *library) {
 	conf, errs := lib.layers("fail2ban")
 	c.Problems = append(c.Problems, leftOut(errs)...)
+	defined := conf.sections["Definition"] != nil // without it, fail2ban looks into no [DEFAULT] either
 	get := func(name, otherwise string) value {
+		if !defined {
+			return literal(otherwise, byDefault)
+		}
 		v, ok, err := conf.get("Definition", name, nil)
 		if err != nil {
 			c.Problems = append(c.Problems, notRead(err, name, otherwise))
@@ -101,8 +105,11 @@ func (c *Config) readMain(lib *library) {
 		v := get(o.name, o.otherwise)
 		switch o.name {
 		case "dbmaxmatches":
-			if v.String() == "" && v[0].pos.Line == 0 {
-				continue // fail2ban has no default to send
+			if v[0].pos == byDefault { // fail2ban has none to send
+				if !defined {
+					c.main = append(c.main, []any{"set", o.name, nil})
+				}
+				continue
 			}
 			n, ok := pythonInt(v.String())
 			if !ok || n < 0 {

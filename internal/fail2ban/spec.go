@@ -1,10 +1,12 @@
 package fail2ban
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // ParseSpec reads what stands behind "filter =" in a jail: name[option=value, option="v, v"][option='v'].
@@ -14,7 +16,7 @@ import (
 func ParseSpec(s string) (name string, opts map[string]string, err error) {
 	name, list, err := parseSpec(s)
 	if err != nil {
-		return "", nil, err
+		return "", nil, fmt.Errorf("%q: %w; write name[option=value, option=\"v, v\"]", s, err)
 	}
 	opts = map[string]string{}
 	for _, o := range list {
@@ -26,51 +28,62 @@ func ParseSpec(s string) (name string, opts map[string]string, err error) {
 // pair is one option=value of a spec.
 type pair struct{ key, value string }
 
-// parseSpec is ParseSpec that keeps the order, and every value of an option given twice.
+// parseSpec is ParseSpec that keeps the order, and every value of an option given twice. Its errors are in fail2ban's
+// words; the places in them count characters behind the first bracket.
 func parseSpec(s string) (name string, opts []pair, err error) {
 	i := strings.IndexByte(s, '[')
 	if i < 0 {
 		if strings.TrimSpace(s) == "" {
-			return "", nil, fmt.Errorf("the name is empty")
+			return "", nil, errors.New("the name is empty")
 		}
 		return strings.TrimRightFunc(s, unicode.IsSpace), nil, nil
 	}
-	name, rest := s[:i], strings.TrimRightFunc(s[i+1:], unicode.IsSpace)
-	if name == "" || !strings.HasSuffix(rest, "]") {
-		return "", nil, fmt.Errorf("%q: unexpected syntax, write name[option=value, option=\"v, v\"]", s)
+	name, all := s[:i], strings.TrimRightFunc(s[i+1:], unicode.IsSpace)
+	if name == "" || !strings.HasSuffix(all, "]") {
+		return "", nil, errors.New("unexpected option syntax")
 	}
-	for rest = rest[:len(rest)-1]; ; {
-		rest = strings.TrimLeftFunc(rest, unicode.IsSpace)
-		if strings.TrimSpace(strings.TrimPrefix(rest, ",")) == "" {
-			return name, opts, nil
+	all = all[:len(all)-1]
+	place := func(rest string) int { return utf8.RuneCountInString(all[:len(all)-len(rest)]) }
+	for rest := all; rest != ""; {
+		if strings.TrimSpace(rest) == "" || strings.TrimSpace(strings.TrimPrefix(rest, ",")) == "" {
+			break
 		}
 		key, value, after, ok := cutOption(rest)
 		if !ok {
-			return "", nil, fmt.Errorf("%q: expected option=value at %.40q", s, rest)
+			return "", nil, fmt.Errorf("expected option, wrong syntax at %d: %s", place(rest), head(rest))
 		}
-		opts, rest = append(opts, pair{key, strings.TrimSpace(value)}), after
+		if rest, ok = cutSeparator(after); !ok {
+			return "", nil, fmt.Errorf("unexpected syntax at %d after option %s: %s", place(after), PythonValue(key), head(after))
+		}
+		opts = append(opts, pair{key, strings.TrimSpace(value)})
 	}
+	return name, opts, nil
 }
 
-// cutOption reads key=value and the comma or "][" behind it.
+// head is the start of s, for a message.
+func head(s string) string {
+	if r := []rune(s); len(r) > 25 {
+		return string(r[:25])
+	}
+	return s
+}
+
+// cutOption reads key=value at the start of s. A quote that nothing closes is part of the value.
 func cutOption(s string) (key, value, rest string, ok bool) {
-	key, s, ok = strings.Cut(s, "=")
+	key, s, ok = strings.Cut(strings.TrimLeftFunc(s, unicode.IsSpace), "=")
 	if !ok || key == "" || strings.ContainsFunc(key, func(r rune) bool { return !isWord(r) && r != '-' && r != '.' }) {
 		return "", "", "", false
 	}
 	if s != "" && (s[0] == '"' || s[0] == '\'') {
 		if end := strings.IndexByte(s[1:], s[0]); end >= 0 {
-			if rest, ok := cutSeparator(s[end+2:]); ok {
-				return key, s[1 : end+1], rest, true
-			}
+			return key, s[1 : end+1], s[end+2:], true
 		}
 	}
 	end := strings.IndexAny(s, ",]")
 	if end < 0 {
 		end = len(s)
 	}
-	rest, ok = cutSeparator(s[end:])
-	return key, s[:end], rest, ok
+	return key, s[:end], s[end:], true
 }
 
 // cutSeparator drops the "," or "][" at the start of s. At the end of s, or before a last newline, none is needed.
