@@ -217,7 +217,8 @@ func TestOverall(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := cellOf("c")
-	d.teach(c, &set{cells: []*cell{a, b, c}}, nil, time.Now())
+	c.rebuilding = true
+	d.teachElsewhere(&set{cells: []*cell{a, b, c}}, time.Now())
 	d.in(func() { d.set.cells = append(d.set.cells, c) })
 	d.fail(c, "192.0.2.1", 3)
 	if lasts("c") != times[2] {

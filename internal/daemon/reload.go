@@ -74,9 +74,10 @@ func (g *Guard) swapLocked(next *set) error {
 	}
 	for _, c := range next.cells {
 		if c.rebuilding {
-			g.teach(c, next, active, now)
+			g.teach(c, active, now)
 		}
 	}
+	g.teachElsewhere(next, now)
 	known, cancel := context.WithTimeout(ctx, firstWait)
 	g.befriend(known, next.friendNames())
 	cancel()
@@ -132,19 +133,37 @@ func (g *Guard) use(next *set, readers []*reader) {
 	g.useActions(next)
 }
 
+// teachElsewhere tells the new jails whose bans grow by those of all jails what the store remembers of the others.
+func (g *Guard) teachElsewhere(s *set, now time.Time) {
+	var pupils []*cell
+	var memory time.Duration
+	for _, c := range s.cells {
+		if c.rebuilding && c.options.Overall {
+			pupils, memory = append(pupils, c), max(memory, c.options.BanMemory)
+		}
+	}
+	if len(pupils) == 0 {
+		return
+	}
+	for _, other := range s.cells {
+		err := g.store.Former(other.conf.Name, now.Add(-memory), func(d tocsin.Decision) {
+			for _, c := range pupils {
+				if c != other {
+					c.jail.Elsewhere(&d)
+				}
+			}
+		})
+		if err != nil {
+			g.log.Warn("former bans of another jail are not known; they make no ban longer", "jail", other.conf.Name, "err", err)
+		}
+	}
+}
+
 // teach tells a new jail what the store remembers. Nobody else knows the jail yet.
-func (g *Guard) teach(c *cell, all *set, active map[banKey]activeBan, now time.Time) {
+func (g *Guard) teach(c *cell, active map[banKey]activeBan, now time.Time) {
 	name, o := c.conf.Name, c.options
 	if err := g.store.Former(name, now.Add(-max(o.BanMemory, o.SubnetWithin)), func(d tocsin.Decision) { c.jail.Banned(&d) }); err != nil {
 		g.log.Warn("former bans are not known; growing bans begin anew", "jail", name, "err", err)
-	}
-	for _, other := range all.cells {
-		if !o.Overall || other.conf.Name == name {
-			continue
-		}
-		if err := g.store.Former(other.conf.Name, now.Add(-o.BanMemory), func(d tocsin.Decision) { c.jail.Elsewhere(&d) }); err != nil {
-			g.log.Warn("former bans of another jail are not known; they make no ban longer", "jail", other.conf.Name, "err", err)
-		}
 	}
 	for k, b := range active {
 		if k.jail == name && b.origin != tocsin.ByJail {
