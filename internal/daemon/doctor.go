@@ -17,7 +17,7 @@ import (
 
 // checked says what doctor looks at, for the person who sees no finding.
 var checked = []string{
-	"mode and emergency exit", "firewall", "store", "sources", "sshd's ports", "allow list", "configuration", "bridges",
+	"mode and emergency exit", "firewall", "store", "sources", "sshd's ports", "allow list", "configuration", "jails and actions of fail2ban", "bridges",
 }
 
 func (g *Guard) doctor(ctx context.Context) (api.Doctor, error) {
@@ -32,6 +32,7 @@ func (g *Guard) findings(ctx context.Context) []api.Finding {
 		f.add("TOC-PRV-001", api.SeverityWarning, "build it with CGO_ENABLED=0, as make build does", "this build cannot give up root's privileges, and keeps them")
 	}
 	g.findTrouble(&f)
+	g.findFail2ban(ctx, &f)
 	g.findSources(ctx, &f)
 	g.findSpared(&f)
 	findBridges(&f, "/sys/class/net")
@@ -124,6 +125,35 @@ func (g *Guard) findSources(ctx context.Context, f *findings) {
 	if badIDs > 0 {
 		f.add("TOC-FLT-001", api.SeverityNote, "tocsin test FILTER FILE", "%s found that are no addresses; nobody is banned for them", api.Count(int(badIDs), "id was", "ids were"))
 	}
+}
+
+// findFail2ban tells of fail2ban's jails that cannot run, of what is done otherwise, and of actions that fail.
+func (g *Guard) findFail2ban(ctx context.Context, f *findings) {
+	_ = g.do(ctx, func() {
+		s := g.set
+		if s.f2b == nil {
+			return
+		}
+		check := "tocsin check --fail2ban " + s.f2b.Dir
+		for _, j := range s.failed {
+			f.add("TOC-F2B-001", api.SeverityError, check, "jail %s of %s cannot run: %s", j.name, s.f2b.Dir, strings.Join(errorsOf(j.err), "; "))
+		}
+		if n := s.differences(); n > 0 {
+			f.add("TOC-F2B-002", api.SeverityNote, check, "%s in %s done otherwise than it says", api.Count(n, "thing is", "things are"), s.f2b.Dir)
+		}
+		for _, c := range s.cells {
+			for _, a := range g.actionDetails(c) {
+				if a.Failures > 0 {
+					f.add("TOC-ACT-001", api.SeverityWarning, "look at the log, and at its file in "+s.f2b.Dir+"/action.d", "action %s of jail %s failed %s of %d: %s",
+						a.Name, c.conf.Name, api.Count(int(a.Failures), "time", "times"), a.Runs, a.LastError)
+				}
+				if a.Dropped > 0 {
+					f.add("TOC-ACT-002", api.SeverityWarning, "make the action faster, or let it do less", "action %s of jail %s was not told of %s: it is too slow",
+						a.Name, c.conf.Name, api.Count(int(a.Dropped), "ban", "bans"))
+				}
+			}
+		}
+	})
 }
 
 func sshListens(ctx context.Context) bool {

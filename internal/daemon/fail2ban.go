@@ -348,6 +348,13 @@ func (c *cell) actOn() {
 	o.Ports = tocsin.SortPorts(o.Ports)
 }
 
+// logFailed logs which jails cannot run.
+func (g *Guard) logFailed(s *set) {
+	for _, f := range s.failed {
+		g.log.Error("jail cannot run; the others do", "jail", f.name, "err", strings.Join(errorsOf(f.err), "; "))
+	}
+}
+
 // errorsOf lists what is wrong with a jail, each with its place.
 func errorsOf(err error) []string {
 	var texts []string

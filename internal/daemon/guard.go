@@ -165,6 +165,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 		return err
 	}
 	g.sayWhatItWillDo(first)
+	g.logFailed(first)
 	return g.serve(socket, first, reload)
 }
 

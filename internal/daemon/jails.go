@@ -127,7 +127,7 @@ func (g *Guard) jailDetail(ctx context.Context, name string) (api.JailDetail, er
 		}
 		return api.JailDetail{
 			Schema: api.SchemaJail, Jail: c.status(now), TotalBanned: g.banned[name],
-			IgnoreIP: append([]string{}, c.ignored...),
+			IgnoreIP: append([]string{}, c.ignored...), Actions: g.actionDetails(c),
 		}, nil
 	})
 	if err != nil {
@@ -173,7 +173,15 @@ func (c *cell) tell(d *api.JailDetail) {
 			d.Files = append(d.Files, files...)
 		}
 	}
-	d.Actions = []api.JailAction{}
+	if j := c.f2b; j != nil {
+		d.MaxMatches, d.Growing = j.Maxmatches, j.Growth != nil
+		d.UseDNS = cmp.Or(c.def.Usedns, "warn")
+		d.LogEncoding, d.LogTimezone = j.Logencoding, j.Logtimezone
+		d.IgnoreSelf, d.IgnoreCommand, d.IgnoreCache = j.Ignoreself, j.Ignorecommand, j.Ignorecache
+		if j.Backend == "systemd" {
+			d.Journalmatch = append([]string{}, c.def.Journalmatch...)
+		}
+	}
 }
 
 // bannedNow lists who is banned now.

@@ -33,6 +33,7 @@ func (g *Guard) reload(ctx context.Context) (*set, error) {
 	}
 	g.lookAgain(ctx)
 	err = g.do(context.Background(), func() { g.path = path })
+	g.logFailed(next)
 	g.log.Info("reloaded", "config", path, "n", len(next.cells))
 	return next, err
 }

@@ -15,6 +15,10 @@ import (
 // where the emergency exit is.
 func (g *Guard) sayWhatItWillDo(s *set) {
 	w := g.o.Say
+	if s.f2b != nil {
+		g.sayJails(s)
+		return
+	}
 	var guards, does []string
 	for _, c := range s.cells {
 		what := c.conf.Name + " on " + api.PortsText(c.options.Ports)
@@ -34,7 +38,62 @@ func (g *Guard) sayWhatItWillDo(s *set) {
 	default:
 		fmt.Fprintf(w, "banning   %s; %s in force (tocsin allow lists who is never banned)\n", strings.Join(does, "; "), api.Count(len(g.active), "ban", "bans"))
 	}
-	fmt.Fprintf(w, "exit      %s off [--for 1h] lets everybody in at once, %s on ends it\n", g.o.Name, g.o.Name)
+	g.sayExit()
+}
+
+func (g *Guard) sayExit() {
+	fmt.Fprintf(g.o.Say, "exit      %s off [--for 1h] lets everybody in at once, %s on ends it\n", g.o.Name, g.o.Name)
+}
+
+// sayJails tells the same where fail2ban's jails are run, which may be many: a line for each.
+func (g *Guard) sayJails(s *set) {
+	w := g.o.Say
+	fmt.Fprintf(w, "fail2ban  %s: %s, %d not enabled\n", s.f2b.Dir, api.Count(len(s.f2b.Jails), "jail", "jails"), len(s.f2b.Disabled))
+	for _, c := range s.cells {
+		fmt.Fprintf(w, "jail      %s\n", tocsin.Printable(c.sentence()))
+	}
+	for _, f := range s.failed {
+		fmt.Fprintf(w, "cannot    %s: %s\n", tocsin.Printable(f.name), tocsin.Printable(strings.Join(errorsOf(f.err), "; ")))
+	}
+	if n := s.differences(); n > 0 {
+		fmt.Fprintf(w, "differs   in %s, each told by: %s check --fail2ban %s\n", api.Count(n, "thing", "things"), g.o.Name, s.f2b.Dir)
+	}
+	switch inForce := api.Count(len(g.active), "ban", "bans") + " in force"; {
+	case !g.enforces:
+		fmt.Fprintf(w, "observing the firewall is not touched (%s); %s\n", g.observes, inForce)
+	case g.wasOff:
+		fmt.Fprintf(w, "off       the emergency exit is open, nobody is banned until: %s on\n", g.o.Name)
+	default:
+		fmt.Fprintf(w, "banning   %s (%s allow lists who is never banned)\n", inForce, g.o.Name)
+	}
+	g.sayExit()
+}
+
+// sentence says what a jail does.
+func (c *cell) sentence() string {
+	text := c.conf.Name + " reads nothing"
+	if len(c.sources) > 0 {
+		text = c.conf.Name + " reads " + strings.Join(c.sources, ", ")
+	}
+	text += fmt.Sprintf("; %s after %s within %s", banText(c.conf.BanTime), api.Count(c.options.MaxRetry, "failure", "failures"), config.FormatDuration(c.options.FindTime))
+	if c.options.Verdict == tocsin.Pass {
+		text += " in no firewall"
+	} else {
+		text += " on " + api.PortsText(c.options.Ports)
+	}
+	if names := actionNames(c.actions); len(names) > 0 {
+		text += "; runs " + strings.Join(names, ", ")
+	}
+	return text
+}
+
+// differences is how many things are done otherwise than the files of fail2ban say.
+func (s *set) differences() int {
+	n := len(problems(s.f2b.Problems))
+	for _, c := range s.cells {
+		n += len(problems(c.problems))
+	}
+	return n
 }
 
 // foundText says how ports and sources were found. Ports that were found in the same way are told together: what makes
