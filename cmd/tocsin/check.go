@@ -202,17 +202,21 @@ func banPlan(j *checkedJail) string {
 		length += ", growing up to " + j.Longest + ","
 	}
 	when := fmt.Sprintf("%s after %s within %s", length, api.Count(j.MaxRetry, "failure", "failures"), j.FindTime)
-	switch j.Verdict {
-	case tocsin.Pass.String():
+	if j.Verdict == tocsin.Pass.String() {
 		return when + ", in no firewall"
-	case tocsin.Reject.String():
-		when += ", with an answer"
 	}
-	on := api.PortsText(j.Ports)
+	var how []string
 	if len(j.Ports) > 0 && j.Proto != tocsin.TCP.String() {
-		on += " (" + j.Proto + ")"
+		how = append(how, j.Proto)
 	}
-	return when + ", on " + on
+	if j.Verdict != tocsin.Drop.String() {
+		how = append(how, j.Verdict)
+	}
+	when += ", on " + api.PortsText(j.Ports)
+	if len(how) > 0 {
+		when += " (" + strings.Join(how, ", ") + ")"
+	}
+	return when
 }
 
 // printProblems tells what differs from what the files say. What happens instead has a line of its own.
