@@ -185,6 +185,8 @@ func TestPackageIsWhole(t *testing.T) {
 	list := output(t, "dpkg-deb", "--contents", deb)
 	for _, want := range []string{
 		"-rwxr-xr-x root/root .* ./usr/bin/tocsin\n",
+		"lrwxrwxrwx root/root .* ./usr/lib/tocsin/bin/fail2ban-client -> ../../../bin/tocsin\n",
+		"lrwxrwxrwx root/root .* ./usr/lib/tocsin/bin/fail2ban-regex -> ../../../bin/tocsin\n",
 		"-rw-r--r-- root/root .* ./etc/tocsin/tocsin.toml\n",
 		"-rw-r--r-- root/root .* ./lib/systemd/system/tocsin-guard.service\n",
 		"-rw-r--r-- root/root .* ./usr/lib/sysusers.d/tocsin.conf\n",

@@ -19,6 +19,11 @@ trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 
 install -D -m 755 "$binary" "$root/usr/bin/tocsin"
+# Offered, not forced: who puts this folder first in PATH, or links to these from elsewhere, keeps fail2ban's commands.
+mkdir -p "$root/usr/lib/tocsin/bin"
+for name in fail2ban-client fail2ban-regex; do
+	ln -s ../../../bin/tocsin "$root/usr/lib/tocsin/bin/$name"
+done
 install -D -m 644 packaging/tocsin.toml "$root/etc/tocsin/tocsin.toml"
 install -D -m 644 packaging/tocsin-guard.service "$root/lib/systemd/system/tocsin-guard.service"
 install -D -m 644 packaging/tocsin.sysusers "$root/usr/lib/sysusers.d/tocsin.conf"

@@ -27,6 +27,7 @@ mkfs.ext4:e2fsprogs
 fsfreeze:util-linux
 make:make
 /lib/systemd/systemd-journal-remote:systemd-journal-remote
+/usr/share/munin/plugins/fail2ban:munin-plugins-core
 '
 case "${1-}" in
 '') ;;
