@@ -191,5 +191,9 @@ func byPos(a, b error) int {
 	if !errors.As(a, &x) || !errors.As(b, &y) {
 		return 0
 	}
-	return cmp.Or(cmp.Compare(x.Pos.File, y.Pos.File), cmp.Compare(x.Pos.Line, y.Pos.Line), cmp.Compare(x.Msg, y.Msg))
+	return cmp.Or(comparePos(x.Pos, y.Pos), cmp.Compare(x.Msg, y.Msg))
+}
+
+func comparePos(a, b Pos) int {
+	return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
 }

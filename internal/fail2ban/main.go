@@ -45,6 +45,7 @@ func Load(o LoadOptions) (*Config, error) {
 	jails.defaults["fail2ban_version"] = literal(Version, byDefault)
 	jails.defaults["fail2ban_confpath"] = literal(lib.dir, byDefault)
 	c.readJails(lib, jails)
+	c.mistyped(jails)
 	return c, nil
 }
 

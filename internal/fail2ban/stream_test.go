@@ -118,6 +118,9 @@ func TestStreamRecorded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(c.Problems) > 0 {
+			t.Errorf("%s: problems %v", name, c.Problems)
+		}
 		for _, j := range c.Jails {
 			if j.Err != nil || len(j.Problems) > 0 {
 				t.Errorf("%s: jail %s: error %v, problems %v", name, j.Name, j.Err, j.Problems)
