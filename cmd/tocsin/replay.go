@@ -67,7 +67,7 @@ func (r *replayCmd) Run(e *env) error {
 	}
 	// A replay allocates nothing that lives long: collect rarely, within a bound.
 	debug.SetGCPercent(400)
-	debug.SetMemoryLimit(64 << 20)
+	debug.SetMemoryLimit(40 << 20)
 	start := time.Now()
 	var from time.Time // zero: from the beginning
 	if since > 0 {

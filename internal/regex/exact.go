@@ -93,7 +93,11 @@ func (e *exact) program(re *Regexp) *program {
 	}
 	p, ok := e.regular[re]
 	if !ok {
-		p, _ = compileExact(re)
+		whole, err := Compile(re.pattern, re.flags)
+		if err != nil {
+			panic("BUG: compiled before: " + err.Error())
+		}
+		p, _ = compileExact(whole)
 		e.regular[re] = p
 	}
 	return p

@@ -61,6 +61,7 @@ type builder struct {
 	caps    bool // write captures
 	approx  bool // the program accepts more than the pattern
 	setIdx  map[string]int32
+	key     []byte        // scratch of set
 	hidden  map[int]bool  // groups within look-arounds, of which the automaton cannot say whether they took part
 	condBit map[int]int32 // group -> bit of thread.bits
 }
@@ -154,14 +155,14 @@ func (b *builder) emit(i inst) uint32 {
 }
 
 func (b *builder) set(rs ranges) int32 {
-	key := make([]byte, 0, 4*len(rs))
+	b.key = b.key[:0]
 	for _, r := range rs {
-		key = binary.LittleEndian.AppendUint32(key, uint32(r))
+		b.key = binary.LittleEndian.AppendUint32(b.key, uint32(r))
 	}
-	i, ok := b.setIdx[string(key)]
+	i, ok := b.setIdx[string(b.key)]
 	if !ok {
 		i = int32(len(b.sets))
-		b.setIdx[string(key)] = i
+		b.setIdx[string(b.key)] = i
 		b.sets = append(b.sets, rs)
 	}
 	return i

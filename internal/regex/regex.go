@@ -44,7 +44,8 @@ const (
 // Regexp is one compiled pattern. It is immutable, and matches nothing by itself: put it into a Set.
 type Regexp struct {
 	pattern  string
-	root     *node
+	flags    Flags
+	root     *node    // nil within a Set: a tree takes more room than its program
 	names    []string // by group number; [0] is ""
 	anchored bool     // it can match only at the beginning of the text
 	regular  bool
@@ -85,7 +86,7 @@ func Compile(pattern string, flags Flags) (*Regexp, error) {
 	if err != nil {
 		return nil, err
 	}
-	re := &Regexp{pattern: pattern, root: root, names: names, anchored: root.anchored()}
+	re := &Regexp{pattern: pattern, flags: flags, root: root, names: names, anchored: root.anchored()}
 	b := newBuilder()
 	b.rule(re, 0)
 	re.regular = !b.approx

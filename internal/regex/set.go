@@ -78,7 +78,7 @@ func NewSet(res []*Regexp, o Options) (*Set, error) {
 	if len(res) > 1<<15 {
 		return nil, fmt.Errorf("regex: %d rules in one set, more than %d", len(res), 1<<15)
 	}
-	s := &Set{res: slices.Clone(res), opts: o}
+	s := &Set{opts: o}
 	b := newBuilder()
 	b.limit = maxSetProgram
 	for i, re := range res {
@@ -86,6 +86,9 @@ func NewSet(res []*Regexp, o Options) (*Set, error) {
 		if b.full {
 			return nil, fmt.Errorf("regex: the rules of the set have more than %d instructions together", maxSetProgram)
 		}
+		bare := *re
+		bare.root = nil
+		s.res = append(s.res, &bare)
 		n := 0
 		if re.regular {
 			n = 2 * len(re.names)
