@@ -35,6 +35,7 @@ type part struct {
 
 var parts = []part{
 	{"replay", replay},
+	{"hostile", hostile},
 	{"latency", latency},
 	{"idle", idle},
 }
@@ -48,7 +49,7 @@ type bench struct {
 
 func run(ctx context.Context) error {
 	b := &bench{}
-	only := flag.String("only", "", "measure only this `part`: replay, latency, idle")
+	only := flag.String("only", "", "measure only this `part`: replay, hostile, latency, idle")
 	flag.StringVar(&b.tocsin, "tocsin", "bin/tocsin", "the `program` to measure")
 	flag.IntVar(&b.lines, "lines", 1_000_000, "`lines` of the log to replay")
 	flag.Parse()

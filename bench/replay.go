@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -23,6 +24,10 @@ func replay(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
+	hard, all, err := fail2banConfigs(b, log)
+	if err != nil {
+		return err
+	}
 	fmt.Printf("%d lines, %.1f MB, each program on one core, the best of three runs (fail2ban: one)\n\n", b.lines, float64(fi.Size())/1e6)
 	t := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "program\tCPU s\twall s\tlines per CPU s\tMB per CPU s\tpeak RSS MB\t")
@@ -33,14 +38,16 @@ func replay(ctx context.Context, b *bench) error {
 		argv  []string
 	}{
 		{"tocsin replay", 3, "", []string{b.tocsin, "--json", "--config", emptyConfig(b), "replay", log}},
+		{"tocsin replay, Debian's sshd[mode=aggressive]", 3, "", []string{b.tocsin, "--json", "--config", hard, "replay", log}},
+		{"tocsin replay, all filters of Debian", 3, "", []string{b.tocsin, "--json", "--config", all, "replay", log}},
 		{"sshguard parser", 3, log, []string{sshguardParser()}},
-		{"fail2ban-regex sshd", 1, "", []string{"fail2ban-regex", log, "sshd[mode=aggressive]"}},
+		{"fail2ban-regex sshd[mode=aggressive]", 1, "", []string{"fail2ban-regex", log, "sshd[mode=aggressive]"}},
 		{"grep -c Failed", 3, "", []string{"grep", "-c", "Failed", log}},
 		{"wc -l", 3, "", []string{"wc", "-l", log}},
 	}
 	var own usage
 	for _, p := range programs {
-		if _, err := exec.LookPath(p.argv[0]); err != nil {
+		if _, err := exec.LookPath(p.argv[0]); err != nil || strings.Contains(p.name, "Debian") && !installed(debianFail2ban) {
 			fmt.Fprintf(t, "%s\tnot installed\t\t\t\t\t\n", p.name)
 			continue
 		}
@@ -68,6 +75,58 @@ func emptyConfig(b *bench) string {
 		panic("BUG: own folder: " + err.Error())
 	}
 	return path
+}
+
+func installed(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// debianFail2ban is where Debian's package fail2ban puts its configuration.
+const debianFail2ban = "/etc/fail2ban"
+
+// fail2banConfigs writes two configurations that take fail2ban's filters from Debian's package: the hardest of them, and
+// every filter that one file could be read by.
+func fail2banConfigs(b *bench, log string) (hard, all string, err error) {
+	filters, err := filepath.Glob(debianFail2ban + "/filter.d/*.conf")
+	if err != nil {
+		return "", "", err
+	}
+	var every []string
+	for _, path := range filters {
+		name := strings.TrimSuffix(filepath.Base(path), ".conf")
+		if !strings.HasSuffix(name, "common") { // those are only included
+			every = append(every, name)
+		}
+	}
+	if hard, err = fail2banConfig(b, log, "hard", []string{"sshd[mode=aggressive]"}); err != nil {
+		return "", "", err
+	}
+	all, err = fail2banConfig(b, log, "all", every)
+	return hard, all, err
+}
+
+// fail2banConfig writes a tocsin.toml that runs a jail for each filter on the log, and returns its path.
+func fail2banConfig(b *bench, log, name string, filters []string) (string, error) {
+	dir := filepath.Join(b.dir, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	for _, part := range []string{"filter.d", "action.d", "fail2ban.conf", "jail.conf", "paths-common.conf", "paths-debian.conf"} {
+		if err := os.Symlink(filepath.Join(debianFail2ban, part), filepath.Join(dir, part)); err != nil {
+			return "", err
+		}
+	}
+	var jails strings.Builder
+	fmt.Fprintf(&jails, "[DEFAULT]\nbackend = polling\nlogpath = %s\n", log)
+	for i, f := range filters {
+		fmt.Fprintf(&jails, "\n[bench-%d]\nenabled = true\nfilter = %s\n", i, f)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "jail.local"), []byte(jails.String()), 0o644); err != nil {
+		return "", err
+	}
+	path := dir + ".toml"
+	return path, os.WriteFile(path, fmt.Appendf(nil, "[fail2ban]\ndir = %q\n", dir), 0o644)
 }
 
 // sshguardParser is where Debian puts it.
