@@ -336,3 +336,61 @@ func TestGuardOfFail2ban(t *testing.T) {
 		t.Errorf("bans of %s after the reload: %+v", attacker, b.Bans)
 	}
 }
+
+func TestIsLogOf(t *testing.T) {
+	tests := []struct {
+		name, source string
+		want         bool
+	}{
+		{"file:/var/log/auth.log", "file:/var/log/auth.log", true},
+		{"file:/var/log/auth.log.1", "file:/var/log/auth.log", true},
+		{"file:/var/log/auth.log.12.gz", "file:/var/log/auth.log", true},
+		{"file:/var/log/auth.log-20261122.zst", "file:/var/log/auth.log", true},
+		{"file:/var/log/apache2/other.error.log.2.gz", "file:/var/log/apache2/*error.log", true},
+		{"file:/var/log/auth.log.old", "file:/var/log/auth.log", false},
+		{"file:/srv/auth.log", "file:/var/log/auth.log", false},
+		{"stdin", "file:/var/log/auth.log", false},
+		{"file:/var/log/auth.log", "journal:_COMM=sshd", false},
+	}
+	for _, tt := range tests {
+		if got := isLogOf(tt.name, tt.source); got != tt.want {
+			t.Errorf("isLogOf(%q, %q) = %v", tt.name, tt.source, got)
+		}
+	}
+}
+
+// A log of some jail is read by that jail; a log of nobody is read by all.
+func TestReplayOfFail2ban(t *testing.T) {
+	dir, log := etc(t, "[DEFAULT]\nenabled = true\nfilter = login\nmaxretry = 2\nbantime.increment = true\nbantime.overalljails = true\n[one]\nlogpath = LOG\n[other]\nlogpath = LOG.other\n[hand]\nfilter =\n[broken]\nfilter = broken\nlogpath = LOG\n")
+	line := "2026-11-22 12:00:00 login: bad password of eve from 192.0.2.7\n"
+	copied := filepath.Join(dir, "copied")
+	for _, path := range []string{log + ".1", log + ".other", copied} {
+		appendTo(t, path, line+line)
+	}
+	tests := []struct {
+		logs []string
+		want string
+	}{
+		{[]string{log + ".1"}, "192.0.2.7/32 one 1"},
+		{[]string{log + ".other"}, "192.0.2.7/32 other 1"},
+		{[]string{copied}, "192.0.2.7/32 one 1, 192.0.2.7/32 other 1"},
+		{[]string{log + ".1", log + ".other"}, "192.0.2.7/32 one 1, 192.0.2.7/32 other 1"},
+	}
+	for _, tt := range tests {
+		c, err := config.Parse("t.toml", []byte(fmt.Sprintf("[fail2ban]\ndir = %q\n", dir)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := Replay(context.Background(), ReplayOptions{Config: c, Logs: tt.logs, Until: time.Date(2026, 11, 22, 13, 0, 0, 0, time.Local)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, b := range r.Bans {
+			got = append(got, fmt.Sprint(b.Prefix, " ", b.Jail, " ", b.Times))
+		}
+		if strings.Join(got, ", ") != tt.want {
+			t.Errorf("replay of %q bans %q, want %q", tt.logs, got, tt.want)
+		}
+	}
+}

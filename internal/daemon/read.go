@@ -189,17 +189,12 @@ func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
 		return nil, err
 	}
 	r := &reader{name: name, events: g.events, forgeable: spec.Kind != source.KindJournal}
-	o := sourceOptions{log: g.log, since: now}
+	o := sourceOptions{log: g.log, since: now, require: s.require(name)}
 	var filters []*filter.Filter
 	dates := map[dateKey]*filter.Dates{} // those that look for dates in the same way share what they find
 	for _, c := range s.cells {
 		if !c.reads(name) {
 			continue
-		}
-		if c.f2b == nil {
-			// Any user may write to the journal. What the unit's own processes wrote as root is theirs. fail2ban takes
-			// what anybody wrote, and some services do not log as root.
-			o.require = []string{"_UID=0"}
 		}
 		// Records of the journal and of syslog sockets bring their time along, files are dated line by line.
 		k := c.datedAs()
@@ -234,6 +229,19 @@ func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
 	}
 	r.src, err = openSource(name, o)
 	return r, err
+}
+
+// rootsOwn is what an entry of the journal must meet that a jail of tocsin.toml reads: any user may write to the journal,
+// but what a unit's processes wrote as root is theirs.
+var rootsOwn = []string{"_UID=0"}
+
+// require are the terms that every entry of a journal must meet. fail2ban takes what anybody wrote, and some services do
+// not log as root.
+func (s *set) require(name string) []string {
+	if slices.ContainsFunc(s.cells, func(c *cell) bool { return c.f2b == nil && c.reads(name) }) {
+		return rootsOwn
+	}
+	return nil
 }
 
 func dateOf(d *filter.Dates) source.DateOf {

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"tocsin"
@@ -71,7 +74,7 @@ func Replay(ctx context.Context, o ReplayOptions) (*Replayed, error) {
 	var filters []*filter.Filter
 	dates := map[dateKey]*filter.Dates{}
 	for _, c := range s.cells {
-		if o.Jail != "" && c.conf.Name != o.Jail {
+		if o.Jail != "" && c.conf.Name != o.Jail || len(c.def.Failregex) == 0 {
 			continue
 		}
 		k := c.datedAs()
@@ -125,8 +128,8 @@ func eachRecord(ctx context.Context, o *ReplayOptions, s *set, record func(*tocs
 	if err != nil || !journal {
 		return sum, err
 	}
-	for _, match := range s.journals() {
-		j, err := source.NewJournal(source.JournalOptions{Name: journalLog, Match: match, Require: []string{"_UID=0"}, Since: o.Since})
+	for _, one := range s.journals() {
+		j, err := source.NewJournal(source.JournalOptions{Name: one.name, Match: one.match, Require: one.require, Since: o.Since})
 		if err != nil {
 			return sum, err
 		}
@@ -139,17 +142,23 @@ func eachRecord(ctx context.Context, o *ReplayOptions, s *set, record func(*tocs
 	return sum, nil
 }
 
-// journals are the matches of the journals that the jails read, or sshd's where they read none.
-func (s *set) journals() (matches [][]string) {
+// journal is one to replay.
+type journal struct {
+	name           string
+	match, require []string
+}
+
+// journals are those that the jails read, or sshd's where they read none.
+func (s *set) journals() (all []journal) {
 	for _, name := range s.sources {
 		if spec, err := source.Parse(name); err == nil && spec.Kind == source.KindJournal {
-			matches = append(matches, spec.Match)
+			all = append(all, journal{name, spec.Match, s.require(name)})
 		}
 	}
-	if len(matches) == 0 {
-		matches = [][]string{sshUnits}
+	if len(all) == 0 {
+		all = append(all, journal{journalLog, sshUnits, rootsOwn})
 	}
-	return matches
+	return all
 }
 
 // byDate sorts logs by the first date in each, as far as one is found at its beginning: a pattern of the shell names
@@ -182,6 +191,8 @@ func byDate(ctx context.Context, files []string, loc *time.Location, until time.
 
 type replay struct {
 	taps      []replayTap
+	source    string        // of the last line
+	chosen    []bool        // which taps read it
 	group     *filter.Group // of the taps' filters
 	allow     prefixes
 	bans      map[banPrefix]*ReplayedBan
@@ -213,7 +224,13 @@ func (p *replay) record(rec *tocsin.Record) {
 }
 
 // found takes what a filter says of a line.
-func (p *replay) found(i int, _ *tocsin.Record, res filter.Result) {
+func (p *replay) found(i int, rec *tocsin.Record, res filter.Result) {
+	if rec.Source != p.source || p.chosen == nil {
+		p.source, p.chosen = rec.Source, p.choose(rec.Source)
+	}
+	if !p.chosen[i] {
+		return
+	}
 	t := &p.taps[i]
 	switch res.Kind {
 	case filter.Failed:
@@ -224,6 +241,44 @@ func (p *replay) found(i int, _ *tocsin.Record, res filter.Result) {
 			p.logins[res.Login.Addr] = struct{}{}
 		}
 	}
+}
+
+// choose says which jails read a log: all of tocsin.toml, and of fail2ban's those whose logs it is one of, as it is or
+// rotated. If it is nobody's, all of these read it too.
+func (p *replay) choose(name string) []bool {
+	chosen, named := make([]bool, len(p.taps)), false
+	for i := range p.taps {
+		c := p.taps[i].cell
+		chosen[i] = c.f2b == nil || c.reads(name) || slices.ContainsFunc(c.sources, func(source string) bool { return isLogOf(name, source) })
+		named = named || chosen[i] && c.f2b != nil
+	}
+	if !named {
+		for i := range chosen {
+			chosen[i] = true
+		}
+	}
+	return chosen
+}
+
+// rotated is what rotation and packing add to the name of a log.
+var rotated = regexp.MustCompile(`(?:[.-][0-9]{1,12})?(?:\.(?:gz|zst))?$`)
+
+// isLogOf says whether the log called name is what source reads, or was.
+func isLogOf(name, source string) bool {
+	pattern, isFile := strings.CutPrefix(source, "file:")
+	path, ok := strings.CutPrefix(name, "file:")
+	if !isFile || !ok {
+		return false
+	}
+	if whole, err := filepath.Abs(path); err == nil {
+		path = whole
+	}
+	for _, path := range []string{path, rotated.ReplaceAllString(path, "")} {
+		if is, err := filepath.Match(pattern, path); is && err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *replay) failure(t *replayTap, res filter.Result) {
@@ -239,7 +294,13 @@ func (p *replay) failure(t *replayTap, res filter.Result) {
 	}
 	p.decisions = t.jail.Failure(p.decisions[:0], f)
 	for i := range p.decisions {
-		p.ban(&p.decisions[i])
+		d := &p.decisions[i]
+		p.ban(d)
+		for k := range p.taps {
+			if other := &p.taps[k]; other.cell.options.Overall && other != t {
+				other.jail.Elsewhere(d)
+			}
+		}
 	}
 }
 
