@@ -232,13 +232,7 @@ func GoPattern(pattern string) string {
 				b.WriteString(`\[`)
 				continue
 			}
-			class := strings.ReplaceAll(pattern[i+1:end], `\`, `\\`)
-			if rest, not := strings.CutPrefix(class, "!"); not {
-				class = "^" + literalBracket(rest)
-			} else {
-				class = literalBracket(strings.Replace(class, "^", `\^`, 1))
-			}
-			b.WriteString("[" + class + "]")
+			b.WriteString("[" + goClass(pattern[i+1:end]) + "]")
 			i = end
 		default:
 			b.WriteByte(c)
@@ -265,10 +259,23 @@ func closing(pattern string, i int) int {
 	return -1
 }
 
-// literalBracket escapes the bracket at the start of a class.
-func literalBracket(class string) string {
-	if strings.HasPrefix(class, "]") {
-		return `\` + class
+// goClass writes what stands in the brackets of a pattern of Python's as filepath.Match wants it, where every character
+// may have a backslash before it.
+func goClass(class string) string {
+	var b strings.Builder
+	if rest, not := strings.CutPrefix(class, "!"); not {
+		class = rest
+		b.WriteByte('^')
 	}
-	return class
+	chars := []rune(class)
+	for i := 0; i < len(chars); i++ {
+		b.WriteByte('\\')
+		b.WriteRune(chars[i])
+		if i+2 < len(chars) && chars[i+1] == '-' {
+			b.WriteString(`-\`)
+			b.WriteRune(chars[i+2])
+			i += 2
+		}
+	}
+	return b.String()
 }
