@@ -43,18 +43,20 @@ func output(t *testing.T, name string, args ...string) string {
 
 func TestUnitIsWellFormed(t *testing.T) {
 	need(t, "systemd-analyze")
-	text, err := os.ReadFile(unit)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// systemd-analyze wants the program to exist; ours is not installed where tests run.
-	there := strings.ReplaceAll(string(text), "/usr/bin/tocsin", "/bin/true")
-	path := filepath.Join(t.TempDir(), filepath.Base(unit))
-	if err := os.WriteFile(path, []byte(there), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if said := output(t, "systemd-analyze", "verify", "--recursive-errors=no", path); strings.Contains(said, filepath.Base(unit)) {
-		t.Errorf("systemd-analyze verify: %s", said)
+	for _, unit := range []string{unit, "../packaging/tocsin-runner.service"} {
+		text, err := os.ReadFile(unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// systemd-analyze wants the program to exist; ours is not installed where tests run.
+		there := strings.ReplaceAll(string(text), "/usr/bin/tocsin", "/bin/true")
+		path := filepath.Join(t.TempDir(), filepath.Base(unit))
+		if err := os.WriteFile(path, []byte(there), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if said := output(t, "systemd-analyze", "verify", "--recursive-errors=no", path); strings.Contains(said, filepath.Base(unit)) {
+			t.Errorf("systemd-analyze verify: %s", said)
+		}
 	}
 }
 
@@ -189,6 +191,7 @@ func TestPackageIsWhole(t *testing.T) {
 		"lrwxrwxrwx root/root .* ./usr/lib/tocsin/bin/fail2ban-regex -> ../../../bin/tocsin\n",
 		"-rw-r--r-- root/root .* ./etc/tocsin/tocsin.toml\n",
 		"-rw-r--r-- root/root .* ./lib/systemd/system/tocsin-guard.service\n",
+		"-rw-r--r-- root/root .* ./lib/systemd/system/tocsin-runner.service\n",
 		"-rw-r--r-- root/root .* ./usr/lib/sysusers.d/tocsin.conf\n",
 	} {
 		if !regexp.MustCompile(want).MatchString(list) {

@@ -25,7 +25,9 @@ for name in fail2ban-client fail2ban-regex; do
 	ln -s ../../../bin/tocsin "$root/usr/lib/tocsin/bin/$name"
 done
 install -D -m 644 packaging/tocsin.toml "$root/etc/tocsin/tocsin.toml"
-install -D -m 644 packaging/tocsin-guard.service "$root/lib/systemd/system/tocsin-guard.service"
+for unit in tocsin-guard tocsin-runner; do
+	install -D -m 644 "packaging/$unit.service" "$root/lib/systemd/system/$unit.service"
+done
 install -D -m 644 packaging/tocsin.sysusers "$root/usr/lib/sysusers.d/tocsin.conf"
 [ ! -f LICENSE ] || install -D -m 644 LICENSE "$root/usr/share/doc/tocsin/copyright"
 for page in docs/manual/*.md README.md; do

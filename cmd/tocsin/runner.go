@@ -38,10 +38,6 @@ func (k *runnerCmd) Run(e *env) error {
 	if o.Dir == "" {
 		o.Dir = c.Fail2ban.Dir
 	}
-	if o.Dir == "" {
-		e.warn("there is nothing to run: the configuration names no folder of fail2ban")
-		return nil
-	}
 	if o.Socket == "" {
 		o.Socket = daemon.RunnerSocket(c.Socket)
 	}

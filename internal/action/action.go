@@ -75,8 +75,8 @@ type Stats struct {
 	Failures  uint64 // of these, those that failed
 	Dropped   uint64 // bans dropped for lack of room
 	Waiting   int
-	LastError string // "" once a command has succeeded again
-	LastAt    time.Time
+	LastError string    // why the last command that failed did, or why there is nobody to run one; "" if all went well
+	LastAt    time.Time // when that was
 }
 
 // Queue carries bans to one action. Its methods may be called by several goroutines.

@@ -268,16 +268,14 @@ func (q *Queue) count(do string, r *exec.Result, err error) {
 	if r.Ran {
 		q.stats.Runs++
 	}
-	ok := err == nil && r.OK()
-	if ok {
-		q.stats.LastError = ""
-	} else {
+	ok := err == nil && (r.OK() || do == check && r.Ran) // a check that fails is an answer
+	if !ok {
 		q.stats.Failures++
 		q.stats.LastError, q.stats.LastAt = do+": "+what(r, err), time.Now()
 	}
 	q.mu.Unlock()
-	if ok || do == check {
-		return // a check that fails is an answer
+	if ok {
+		return
 	}
 	q.quiet.say(time.Now(), func(more int) {
 		args := []any{"do", do, "err", what(r, err)}

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"tocsin/internal/api"
 	"tocsin/internal/exec"
 	"tocsin/internal/fail2ban"
@@ -24,7 +26,7 @@ import (
 
 // RunnerOptions are what the runner is started with.
 type RunnerOptions struct {
-	Dir string // the folder of fail2ban's configuration
+	Dir string // the folder of fail2ban's configuration; "": there is nothing to run
 	// Conn is the guard that started us; nil: listen at Socket, for root, user tocsin and our own user.
 	Conn   net.Conn
 	Socket string
@@ -92,14 +94,21 @@ func RunRunner(ctx context.Context, o RunnerOptions) error {
 	r := &runner{o: o, root: os.Geteuid() == 0, slots: make(chan struct{}, maxCommands), entries: map[string][]*entry{}}
 	r.names = exec.NewRunner(func(context.Context) (net.Conn, error) { return r.startResolver(ctx) })
 	defer r.names.Close()
-	r.look()
 	if o.Conn != nil {
+		r.look()
 		return exec.Serve(ctx, o.Conn, r.do)
 	}
+	if o.Dir == "" {
+		o.Log.Info("there is nothing to run: the configuration names no folder of fail2ban")
+		notify(daemon.SdNotifyReady) // systemd takes an end before that for a failure
+		return nil
+	}
+	r.look()
 	l, err := listenForGuard(o.Socket)
 	if err != nil {
 		return err
 	}
+	notify(daemon.SdNotifyReady)
 	o.Log.Info("waiting for a guard", "file", o.Socket, "fail2ban", o.Dir)
 	return exec.ServeAll(ctx, l, mayAsk(), r.do, o.Log)
 }
