@@ -73,9 +73,6 @@ func (g *Guard) ban(ctx context.Context, r api.BanRequest) (api.Change, error) {
 	return decided(ctx, g, func() (api.Change, error) { return g.banNow(p, r) })
 }
 
-// maxID is how long an id may be that is banned by hand, in bytes.
-const maxID = 256
-
 // banID bans an id that is no address, where r names a jail that takes such ids; notOne is the answer otherwise.
 func (g *Guard) banID(ctx context.Context, r api.BanRequest, notOne error) (api.Change, error) {
 	if r.Jail == "" || r.Prefix == "" || len(r.Prefix) > maxID || tocsin.Printable(r.Prefix) != r.Prefix {
@@ -197,7 +194,23 @@ func (g *Guard) banNow(p netip.Prefix, r api.BanRequest) (api.Change, error) {
 		return api.Change{}, api.Errorf(api.ExitFailed, "see tocsin doctor", fmt.Sprintf("%s is decided and will be banned, but the firewall refused it just now: %v", d.ID, err))
 	}
 	return change(fmt.Sprintf("%s is %s on %s %s", d.ID, g.word("banned", "noted as banned"), api.PortsText(d.Ports), untilText(&d)),
-		"tocsin unban "+d.ID, d.ID), nil
+		undoBan(&d), d.ID), nil
+}
+
+// undoBan is the command that lifts a ban, "" where nobody should type it.
+func undoBan(d *tocsin.Decision) string {
+	if !d.Prefix.IsValid() && !typable(d.ID) {
+		return ""
+	}
+	return "tocsin unban " + d.ID
+}
+
+// typable says whether a shell takes an id as it is.
+func typable(id string) bool {
+	odd := func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-@:+", r))
+	}
+	return id != "" && id[0] != '-' && !strings.ContainsFunc(id, odd)
 }
 
 // word chooses what to say while the firewall is touched and while it is not.
@@ -311,7 +324,11 @@ func (g *Guard) forgive(p netip.Prefix, id, only string, now time.Time) (failure
 	return failures
 }
 
+// undoUnban is the command that bans again, "" where the id comes from a log and is nothing to put into a shell.
 func undoUnban(k banKey, b activeBan, now time.Time) string {
+	if !b.prefix.IsValid() && !typable(k.id) {
+		return ""
+	}
 	cmd := "tocsin ban " + k.id
 	if k.jail != operatorJail {
 		cmd += " --jail " + k.jail

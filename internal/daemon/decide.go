@@ -118,10 +118,12 @@ func (g *Guard) takeFailure(e event) {
 	case f.Host && (c.def.Usedns == "yes" || c.def.Usedns == "warn"):
 		g.takeName(e)
 		return
-	case !c.acts, f.Host && c.def.Usedns != "raw":
+	case !c.acts, f.Host && c.def.Usedns != "raw", len(f.ID) > maxID:
 		// An id that is no address reaches actions only.
 		c.tally.badIDs++
 		return
+	default:
+		f.ID = tocsin.Printable(f.ID) // from here on people see it, and type it
 	}
 	if why, spared := g.spares(c, f.Prefix); spared {
 		c.tally.spared++
@@ -154,6 +156,9 @@ func (g *Guard) takeFailure(e event) {
 		g.decideByJail(c, d, e.seen)
 	}
 }
+
+// maxID is how long an id that is no address may be, in bytes.
+const maxID = 1024
 
 // lift makes the jail forget what it counted of somebody, and that they are banned.
 func (c *cell) lift(p netip.Prefix, id string, at time.Time) {

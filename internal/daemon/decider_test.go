@@ -197,6 +197,25 @@ func TestBanOfNoAddress(t *testing.T) {
 	d.wantBans("acts mallory")
 }
 
+// An id comes from a log: it must hurt neither a terminal nor whoever pastes a command, nor fill the memory.
+func TestHostileID(t *testing.T) {
+	c := testCell(t, jail.Options{Name: "acts"})
+	d := newDecider(t, c)
+	for _, id := range []string{"\x1b]0;x\x07", "$(reboot)", "-all", strings.Repeat("x", maxID+1)} {
+		d.fail(c, id, 3)
+	}
+	d.wantBans(`acts $(reboot), acts -all, acts \x1b]0;x\a`)
+	for id, undo := range map[string]bool{"$(reboot)": false, "-all": false, `\x1b]0;x\a`: false} {
+		got, err := d.unban(context.Background(), api.UnbanRequest{Prefix: id})
+		if err != nil || got.Undo != "" != undo || tocsin.Printable(got.Text) != got.Text {
+			t.Errorf("unban %s: %+v, %v", id, got, err)
+		}
+	}
+	if c.tally.badIDs != 3 {
+		t.Errorf("%d bad ids, want the 3 that are too long", c.tally.badIDs)
+	}
+}
+
 // With bantime.overalljails other jails' bans make a jail's next one longer, also after a restart.
 func TestOverall(t *testing.T) {
 	times := []time.Duration{time.Hour, 2 * time.Hour, 3 * time.Hour}
