@@ -154,7 +154,7 @@ func printChecked(w io.Writer, c *checked) {
 
 func printFail2ban(w io.Writer, c *checked, broken int) {
 	f := c.Fail2ban
-	fmt.Fprintf(w, "%s: %s run", f.Dir, api.Count(len(c.Jails)-broken, "jail", "jails"))
+	fmt.Fprintf(w, "%s: %s", f.Dir, api.Count(len(c.Jails)-broken, "jail runs", "jails run"))
 	if broken > 0 {
 		fmt.Fprintf(w, ", %d cannot", broken)
 	}
