@@ -221,7 +221,11 @@ func (c *cell) readJournal() error {
 	if flags := j.BackendOptions["journalflags"]; flags != "" {
 		c.problem(j.Pos, "journalflags="+flags, "what this user may read of the journal is read")
 	}
-	match := strings.Join(j.Filter.Journalmatch, " + ")
+	var alternatives []string
+	for _, m := range j.Filter.Journalmatch { // there may be quotes around a term
+		alternatives = append(alternatives, strings.Join(fail2ban.JournalTerms(m), " "))
+	}
+	match := strings.Join(alternatives, " + ")
 	name := "journal:" + match
 	if _, err := source.Parse(name); err != nil {
 		return &fail2ban.Error{Pos: j.Pos, Msg: fmt.Sprintf("journalmatch %q: %v", match, err), Hint: "write it like journalmatch = _SYSTEMD_UNIT=ssh.service + _COMM=sshd"}
