@@ -108,6 +108,12 @@ func (rs ranges) fold(asciiOnly bool) ranges {
 		}
 		return out.sorted()
 	}
+	if r, ok := rs.single(); ok { // most are letters of a name
+		for _, other := range orbitOf()[r] {
+			out = append(out, other, other)
+		}
+		return out.sorted()
+	}
 	for _, orbit := range orbits() {
 		if slices.ContainsFunc(orbit, rs.has) {
 			for _, r := range orbit {
@@ -117,6 +123,25 @@ func (rs ranges) fold(asciiOnly bool) ranges {
 	}
 	return out.sorted()
 }
+
+// single gives the only member of a set that has one.
+func (rs ranges) single() (r rune, ok bool) {
+	if len(rs) != 2 || rs[0] != rs[1] {
+		return 0, false
+	}
+	return rs[0], true
+}
+
+// orbitOf finds an orbit by each of its members.
+var orbitOf = sync.OnceValue(func() map[rune][]rune {
+	of := map[rune][]rune{}
+	for _, orbit := range orbits() {
+		for _, r := range orbit {
+			of[r] = orbit
+		}
+	}
+	return of
+})
 
 // sameLower are lower case letters that Python takes for the same although their lower cases differ: they share an upper
 // case (Lib/re/_casefix.py, 3.11).
