@@ -48,6 +48,9 @@ type cli struct {
 	Reload reloadCmd `cmd:"" help:"Read the configuration again. A bad one changes nothing."`
 	Doctor doctorCmd `cmd:"" help:"What is wrong with the guard itself, and what to type."`
 
+	Import importCmd `cmd:"" help:"Take over bans and read positions from fail2ban."`
+	Diff   diffCmd   `cmd:"" help:"Who fail2ban and Tocsin would each ban, and why they differ."`
+
 	Replay     replayCmd     `cmd:"" help:"Who would have been banned by old logs."`
 	Test       testCmd       `cmd:"" help:"What a filter makes of each line of a file."`
 	Check      checkCmd      `cmd:"" help:"Read the configuration and say what it means, or every mistake in it."`

@@ -44,7 +44,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": waitUntil, "append": appendTo, "answers": answers},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": waitUntil, "append": appendTo, "answers": answers, "database": fail2banDatabase},
 		Condition: func(name string) (bool, error) {
 			if name != "netns" {
 				return false, fmt.Errorf("unknown condition %q", name)
