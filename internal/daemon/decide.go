@@ -12,6 +12,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"tocsin"
+	"tocsin/internal/fail2ban"
 	"tocsin/internal/store"
 )
 
@@ -267,7 +268,7 @@ func (g *Guard) decide(ds ...tocsin.Decision) error {
 			g.f2bDecided(d)
 			g.actOnBan(d, known)
 		default:
-			g.f2b.say("fail2ban.actions", f2bInfo, "[%s] Ignore %s, expired bantime", d.Jail, f2bID(d.ID))
+			g.f2b.say(fail2ban.FromActions, f2bInfo, fail2ban.LogExpired(d.Jail, d.ID))
 		}
 		g.tellJails(d)
 		g.tell(d)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -105,13 +104,13 @@ func (l *f2bLog) writes(level f2bLevel) bool {
 }
 
 // say writes a line soon. It does not wait.
-func (l *f2bLog) say(component string, level f2bLevel, format string, args ...any) {
+func (l *f2bLog) say(component string, level f2bLevel, msg string) {
 	if !l.writes(level) {
 		return
 	}
 	l.mu.Lock()
 	if len(l.waiting) < maxF2BWaiting {
-		l.waiting = appendF2B(l.waiting, time.Now(), os.Getpid(), component, level.String(), fmt.Sprintf(format, args...))
+		l.waiting = fail2ban.AppendLog(l.waiting, time.Now(), os.Getpid(), component, level.String(), msg)
 	} else {
 		l.dropped++
 		l.lost.Add(1)
@@ -231,38 +230,21 @@ func checkF2BFile(info os.FileInfo) error {
 	return nil
 }
 
-const f2bTime = "2006-01-02 15:04:05"
-
-// appendF2B appends a line as fail2ban writes it to a file.
-func appendF2B(dst []byte, at time.Time, pid int, component, level, msg string) []byte {
-	return fmt.Appendf(dst, "%s %-24s[%d]: %-7s %s\n", at.Local().Format(f2bTime+",000"), component, pid, level, msg)
-}
-
-// f2bID makes an id safe for a line that others read with regular expressions: no control characters, and no bracket that
-// could end the jail's name somewhere else.
-func f2bID(id string) string {
-	return strings.NewReplacer("[", `\x5b`, "]", `\x5d`).Replace(tocsin.Printable(id))
-}
-
 // f2bFound tells of a failure that counts.
 func (g *Guard) f2bFound(c *cell, f *tocsin.Failure) {
 	if !g.f2b.writes(f2bInfo) {
 		return
 	}
-	at := f.At.Local().Format(f2bTime)
-	g.f2b.say("fail2ban.filter", f2bInfo, "[%s] Found %s - %s", c.conf.Name, f2bID(f.ID), at)
+	at := f.At.Local()
+	g.f2b.say(fail2ban.FromFilter, f2bInfo, fail2ban.LogFound(c.conf.Name, f.ID, at))
 	if w, former := c.jail.Weight(f); w > 1 {
-		end := ""
-		if w >= c.options.MaxRetry {
-			end = ", Ban"
-		}
-		g.f2b.say("fail2ban.observer", f2bInfo, "[%s] Found %s, bad - %s, %d # -> %d.0%s", c.conf.Name, f2bID(f.ID), at, former, w, end)
+		g.f2b.say(fail2ban.FromObserver, f2bInfo, fail2ban.LogFoundBad(c.conf.Name, f.ID, at, former, w, w >= c.options.MaxRetry))
 	}
 }
 
 // f2bIgnored tells of somebody who is spared, and by what: "ip", "dns", "command", "ignoreself rule".
 func (g *Guard) f2bIgnored(c *cell, id, by string) {
-	g.f2b.say("fail2ban.filter", f2bInfo, "[%s] Ignore %s by %s", c.conf.Name, f2bID(id), by)
+	g.f2b.say(fail2ban.FromFilter, f2bInfo, fail2ban.LogIgnore(c.conf.Name, id, by))
 }
 
 // f2bDecided tells of a ban or its lifting. Whoever only observes bans nobody, and must not tell recidive so, nor a
@@ -275,17 +257,16 @@ func (g *Guard) f2bDecided(d *tocsin.Decision) {
 		g.f2bUnban(d.Jail, d.ID)
 		return
 	}
-	id := f2bID(d.ID)
-	g.f2b.say("fail2ban.actions", f2bNotice, "[%s] Ban %s", d.Jail, id)
+	g.f2b.say(fail2ban.FromActions, f2bNotice, fail2ban.LogBan(d.Jail, d.ID))
 	dur, ends := d.Duration()
-	switch {
-	case d.Former == 0, ends && dur == g.plainBanTime(d.Jail):
-	case !ends:
-		g.f2b.say("fail2ban.observer", f2bNotice, "[%s] Increase Ban %s (%d # permanent -> infinite)", d.Jail, id, d.Former+1)
-	default:
-		g.f2b.say("fail2ban.observer", f2bNotice, "[%s] Increase Ban %s (%d # %s -> %s)", d.Jail, id, d.Former+1,
-			fail2ban.SecondsText(dur.Truncate(time.Second)), d.Until.Local().Format(f2bTime))
+	if d.Former == 0 || ends && dur == g.plainBanTime(d.Jail) {
+		return
 	}
+	until := d.Until
+	if ends {
+		until = until.Local()
+	}
+	g.f2b.say(fail2ban.FromObserver, f2bNotice, fail2ban.LogIncreaseBan(d.Jail, d.ID, d.Former+1, dur.Truncate(time.Second), until))
 }
 
 // plainBanTime is how long the first ban of a jail lasts.
@@ -302,7 +283,7 @@ func (g *Guard) plainBanTime(jail string) time.Duration {
 
 func (g *Guard) f2bUnban(jail, id string) {
 	if g.enforces {
-		g.f2b.say("fail2ban.actions", f2bNotice, "[%s] Unban %s", jail, f2bID(id))
+		g.f2b.say(fail2ban.FromActions, f2bNotice, fail2ban.LogUnban(jail, id))
 	}
 }
 
@@ -326,7 +307,7 @@ func (g *Guard) f2bLate(c *cell, f *tocsin.Failure) {
 	case after < time.Minute:
 		level = f2bNotice
 	}
-	g.f2b.say("fail2ban.actions", level, "[%s] %s already banned", c.conf.Name, f2bID(f.ID))
+	g.f2b.say(fail2ban.FromActions, level, fail2ban.LogAlready(c.conf.Name, f.ID))
 }
 
 // f2bRestored tells of the bans that were in force when the guard began.
@@ -335,6 +316,6 @@ func (g *Guard) f2bRestored() {
 		return
 	}
 	for k := range g.active {
-		g.f2b.say("fail2ban.actions", f2bNotice, "[%s] Restore Ban %s", k.jail, f2bID(k.id))
+		g.f2b.say(fail2ban.FromActions, f2bNotice, fail2ban.LogRestoreBan(k.jail, k.id))
 	}
 }

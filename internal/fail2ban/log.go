@@ -121,6 +121,11 @@ func LogIgnore(jail, id, by string) string {
 // LogBan is a ban: FromActions, LogNotice.
 func LogBan(jail, id string) string { return "[" + jail + "] Ban " + logID(id) }
 
+// LogExpired is a ban that was over before it began: FromActions, LogInfo.
+func LogExpired(jail, id string) string {
+	return "[" + jail + "] Ignore " + logID(id) + ", expired bantime"
+}
+
 // LogRestoreBan is a ban put in force again after a start: FromActions, LogNotice.
 func LogRestoreBan(jail, id string) string { return "[" + jail + "] Restore Ban " + logID(id) }
 
