@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -158,4 +159,32 @@ func TestRegexReadsTheJournal(t *testing.T) {
 	if !strings.HasSuffix(untimed(got), want) || code != exitOK {
 		t.Errorf("says, with exit code %d:\n%s\nwant at its end:\n%s", code, got, want)
 	}
+}
+
+// No line and no expression of strangers makes a run end badly, also where matches span several lines.
+func FuzzRegex(f *testing.F) {
+	f.Add("Nov 22 10:00:00 h x\nNov 22 10:00:01 h y\nNov 22 10:00:01 h z from 192.0.2.2", "h x<SKIPLINES>^.*from <ADDR>$", "y", 3)
+	f.Add("@400000006a01e5d000000000 a\nb from ::1\n\n", `(?m)^(<F-MLFID>.</F-MLFID>)?.*$`, "", 2)
+	f.Add("x\nfrom 1.2.3.4/99\n", `\n*from <SUBNET>\n*`, `\n`, 2)
+	f.Add("a\nb\nc", `^<F-ID>\S*</F-ID>\s*$`, `b`, 1)
+	f.Fuzz(func(t *testing.T, log, expr, ignore string, lines int) {
+		if lines < 1 || lines > 5 || len(log) > 500 || len(expr) > 200 || len(ignore) > 50 {
+			t.Skip("outside of what is tried")
+		}
+		if _, err := os.Stat(log); err == nil {
+			t.Skip("a file")
+		}
+		for _, out := range []string{"", "row", "msg", "<ip> <msg> <F-ID>"} {
+			args := []string{"-r", "-v", "-L", strconv.Itoa(lines), "--print-all-matched"}
+			if out != "" {
+				args = append(args, "-o", out)
+			}
+			said, _ := runRegex(append(args, "--", log, expr, ignore)...)
+			for _, r := range said {
+				if r < ' ' && r != '\n' && r != '\t' {
+					t.Fatalf("a run of %q over %q says %q", expr, log, said)
+				}
+			}
+		}
+	})
 }
