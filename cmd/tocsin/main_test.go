@@ -19,7 +19,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"tocsin": main})
+	testscript.Main(m, map[string]func(){"tocsin": main, "fail2ban-client": main, "fail2ban-regex": main, "fail2ban-server": main})
 }
 
 func TestScripts(t *testing.T) {
