@@ -369,7 +369,7 @@ func TestClientAsks(t *testing.T) {
 func TestInteractive(t *testing.T) {
 	g := &guard{jails: []api.JailDetail{{Jail: api.Jail{Name: "web"}}}}
 	said, code := runClient(g.serve(t), t.TempDir(), "ping\nget 'web' \"maxlines\"\nget \"web\nquit\n", "-i")
-	want := "DATE fail2ban                [PID]: ERROR   No closing quotation\nFail2Ban v1.0.2 (Tocsin test) reads log file that contains password failure report\nand bans the corresponding IP addresses using firewall rules.\n\n" +
+	want := "DATE fail2ban                [PID]: ERROR   no closing quotation\nFail2Ban v1.0.2 (Tocsin test) reads log file that contains password failure report\nand bans the corresponding IP addresses using firewall rules.\n\n" +
 		"fail2ban> Server replied: pong\nfail2ban> 0\nfail2ban> fail2ban> "
 	if said = dated(said); said != want || code != exitOK {
 		t.Errorf("says, with exit code %d:\n%s\nwant:\n%s", code, said, want)

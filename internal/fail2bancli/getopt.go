@@ -1,6 +1,7 @@
 package fail2bancli
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -137,7 +138,7 @@ func words(line string) ([]string, error) {
 		in = true
 	}
 	if quote != 0 {
-		return nil, fmt.Errorf("No closing quotation")
+		return nil, errors.New("no closing quotation")
 	}
 	if in {
 		all = append(all, word.String())

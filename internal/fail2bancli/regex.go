@@ -297,7 +297,8 @@ func (r *regexRun) loadFilter(value, name, file string, opts map[string]string) 
 	}
 	def, err := fail2ban.LoadFilter(fsys, stem, opts, logtype)
 	if err != nil {
-		return fmt.Errorf("Wrong config file: %w\nERROR: failed to load filter %s", err, value)
+		fmt.Fprintf(r.w, "Wrong config file: %s\n", printableText(err.Error()))
+		return fmt.Errorf("ERROR: failed to load filter %s", value)
 	}
 	if r.verbose > 1 {
 		d := newDict()
@@ -353,7 +354,7 @@ func (r *regexRun) compile() (err error) {
 	t.maxLines = max(1, r.def.Maxlines)
 	if r.def.Prefregex.Text != "" {
 		if t.prefix, err = compile([]fail2ban.Regex{r.def.Prefregex}, t.usedns, 0); err != nil {
-			return fmt.Errorf("ERROR: %w", err)
+			return err
 		}
 	}
 	var flags regex.Flags
@@ -361,7 +362,7 @@ func (r *regexRun) compile() (err error) {
 		flags = regex.Multiline
 	}
 	if t.fail, err = compile(r.def.Failregex, t.usedns, flags); err != nil {
-		return fmt.Errorf("ERROR: %w", err)
+		return err
 	}
 	if t.fail == nil {
 		return fmt.Errorf("ERROR: filter %s has no failregex", r.def.Name)
@@ -372,7 +373,7 @@ func (r *regexRun) compile() (err error) {
 		}
 	}
 	if t.ignore, err = compile(r.def.Ignoreregex, t.usedns, 0); err != nil {
-		return fmt.Errorf("ERROR: %w", err)
+		return err
 	}
 	if t.ignore != nil {
 		t.ignoreHits = make([]int, len(t.ignore.texts))

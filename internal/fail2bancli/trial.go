@@ -68,22 +68,22 @@ func compile(list []fail2ban.Regex, usedns string, flags regex.Flags) (*rules, e
 	var all []*regex.Regexp
 	for _, re := range list {
 		if strings.TrimSpace(re.Text) == "" {
-			return nil, fmt.Errorf("Cannot add empty regex")
+			return nil, errors.New("ERROR: Cannot add empty regex")
 		}
 		text, err := filter.Expand(re.Text, usedns)
 		if err != nil {
-			return nil, fmt.Errorf("Unable to compile regular expression '%s':\n%w", re.Text, err)
+			return nil, fmt.Errorf("ERROR: Unable to compile regular expression '%s':\n%w", re.Text, err)
 		}
 		compiled, err := regex.Compile(text, flags)
 		if err != nil {
-			return nil, fmt.Errorf("Unable to compile regular expression '%s':\n%s", text, compileError(err))
+			return nil, fmt.Errorf("ERROR: Unable to compile regular expression '%s':\n%s", text, compileError(err))
 		}
 		all = append(all, compiled)
 		r.texts, r.expands, r.names = append(r.texts, re.Text), append(r.expands, text), append(r.names, compiled.GroupNames())
 	}
 	set, err := regex.NewSet(all, regex.Options{})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ERROR: %w", err)
 	}
 	r.matcher = set.NewMatcher()
 	return r, nil
