@@ -232,6 +232,21 @@ logpath = /var/log/a*.log tail
 	}
 }
 
+// TestLoadCondition: fail2ban takes a condition behind the name of an option from 1.1.1 on.
+func TestLoadCondition(t *testing.T) {
+	c := loadSmall(t, "-- jail.local --\n[one]\nenabled = 1\nskip_if_nologs = true\naction = a[port?family=inet6=\"v6\", port=v4] b\n")
+	if problems := told(c); len(problems) > 0 || len(c.Jails[0].Actions) != 2 {
+		t.Fatalf("told %v, jails %v", problems, c.Jails)
+	}
+	a := c.Jails[0].Actions[0]
+	four, _ := a.Option("port")
+	six, _ := a.Option("port?family=inet6")
+	ban, _ := a.Option("actionban")
+	if four != "v4" || six != "v6" || ban != "ban <ip> <port>" {
+		t.Errorf("port %q, for IPv6 %q, actionban %q", four, six, ban)
+	}
+}
+
 // TestLoadBounds: no configuration may eat the machine.
 func TestLoadBounds(t *testing.T) {
 	many := strings.Builder{}

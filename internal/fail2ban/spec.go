@@ -70,10 +70,11 @@ func head(s string) string {
 
 // cutOption reads key=value at the start of s. A quote that nothing closes is part of the value.
 func cutOption(s string) (key, value, rest string, ok bool) {
-	key, s, ok = strings.Cut(strings.TrimLeftFunc(s, unicode.IsSpace), "=")
-	if !ok || key == "" || strings.ContainsFunc(key, func(r rune) bool { return !isWord(r) && r != '-' && r != '.' }) {
+	m := optionName.FindStringSubmatch(s)
+	if m == nil {
 		return "", "", "", false
 	}
+	key, s = m[1], s[len(m[0]):]
 	if s != "" && (s[0] == '"' || s[0] == '\'') {
 		if end := strings.IndexByte(s[1:], s[0]); end >= 0 {
 			return key, s[1 : end+1], s[end+2:], true
@@ -105,9 +106,13 @@ func cutSeparator(s string) (rest string, ok bool) {
 // isWord says whether r is a word character of Python's \w.
 func isWord(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsNumber(r) }
 
+// optionName is the name of an option and the "=" behind it. A condition, as in blocktype?family=inet6=DROP, is what
+// fail2ban takes from 1.1.1 on.
+var optionName = regexp.MustCompile(`^\s*([\pL\pN_.-]+(?:\?[\pL\pN_]+=[\pL\pN_]+)?)=`)
+
 // specs finds the entries of a list of actions: what stands at the front of a line, or behind a blank, with the options in
 // brackets behind it, that may span lines. It is fail2ban's own expression, but for its look-ahead.
-var specs = regexp.MustCompile(`((?:[^\[\s]+(?:\s*\[\s*(?:[\pL\pN_.-]+=(?:"[^"]*"|'[^']*'|[^,\]]*)\s*(?:,|\]\s*\[)?\s*)*\])?\s*|\S+))(?:\s|$)`)
+var specs = regexp.MustCompile(`((?:[^\[\s]+(?:\s*\[\s*(?:[\pL\pN_.-]+(?:\?[\pL\pN_]+=[\pL\pN_]+)?=(?:"[^"]*"|'[^']*'|[^,\]]*)\s*(?:,|\]\s*\[)?\s*)*\])?\s*|\S+))(?:\s|$)`)
 
 // splitSpecs splits a list of actions, at most limit of them. The offsets are those of the entries in s.
 func splitSpecs(s string, limit int) (list []string, offsets []int, more bool) {

@@ -28,6 +28,8 @@ func TestParseSpec(t *testing.T) {
 		{`a[b="x"y]`, "", nil},
 		{`a[b="x" , c=1]`, "", nil},
 		{"a[b=1,,c=2]", "", nil},
+		{`a[b?family=inet6="x=y", c=1]`, "a", opts{"b?family=inet6": "x=y", "c": "1"}},
+		{"a[b?x=1]", "", nil},
 		{"a[b=\n, c=1\n]", "a", opts{"b": "", "c": "1"}},
 		{"a[b=1,]", "a", opts{"b": "1"}},
 		{"a[]", "a", opts{}},

@@ -42,10 +42,16 @@ func isJailOption(name string) bool {
 	return false
 }
 
+// laterOptions are options of a jail that came after fail2ban 1.0.2. They are about logs that do not exist, which are
+// waited for in any case.
+var laterOptions = []string{"skip_if_nologs", "systemd_if_nologs"}
+
 // mistyped tells of the options of a jail that do nothing, and of those of [DEFAULT] that look like another.
 func (c *Config) mistyped(conf *config) {
 	used := conf.referred()
-	idle := func(name string) bool { return !isJailOption(name) && !used[name] && !strings.Contains(name, "?") }
+	idle := func(name string) bool {
+		return !isJailOption(name) && !used[name] && !strings.Contains(name, "?") && !slices.Contains(laterOptions, name)
+	}
 	for _, j := range c.Jails {
 		for _, name := range conf.keys[j.Name] {
 			if v := conf.sections[j.Name][name]; idle(name) {
