@@ -2,10 +2,12 @@ package fail2ban
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -133,7 +135,7 @@ var hostile = []string{
 	"\r\ntouch pwned", "'; touch pwned; '", "\"; touch pwned; \"", "'\"; touch pwned; \"'", "\\'; touch pwned; \\'", "\\", "\\\\", "'", "\"",
 	"`", "$", "${x}", "${x:=$(touch pwned)}", "$((x[$(touch pwned)]))", "x[$(touch pwned)]", ")", "$(", "(", "> pwned", ">pwned", "< /etc/passwd",
 	"EOF\ntouch pwned\nEOF", "EOF", "\nEOF\ntouch pwned", "#", "# x", "a # b", "<ip>", "<F-USER>", "<matches>", "f2bV_matches", "$f2bV_matches", "$0",
-	"%s%n", "\\n", "\\0", "\x01\x1b[2J", "a\x00b", "\xff\xfe", "ü", "reboot", "a b; touch pwned", "}", "{", "))", "]]", "done", "esac",
+	"%s%n", "\\n", "\\0", "\x01\x1b[2J", "\x81\x82\x83\x84", "\x86\x87\x88'", "Á\u0081", "a\x00b", "\xff\xfe", "ü", "reboot", "a b; touch pwned", "}", "{", "))", "]]", "done", "esac",
 	"1.2.3.4'", "1.2.3.4; touch pwned", "::1%$(touch pwned)", "~!touch pwned", "x\n~!touch pwned", "\n.\nx",
 }
 
@@ -270,6 +272,95 @@ func FuzzScript(f *testing.F) {
 	})
 }
 
+// pieces are what random commands are made of.
+var pieces = []string{
+	"'", "'", "\"", "\"", "`", "`", "$(", "(", ")", ")", "{ ", "; }", " ", "\n", "\\", "#", "<<EOF\n", "\nEOF\n", "<<'E'\n", "\nE\n", "<<-E\n", "\n\tE\n",
+	"${x:-", "${x#", "}", "$((", "))", "x", "echo ", "printf %s ", "case a in a) ", ";; esac", "eval ", "sh -c ", "[[ ", " ]]", ";", "|cat", "|sh", "&&",
+	"<matches>", "<matches>", "<matches>", "'<matches>'", "\"<matches>\"", "a=", "$'", "$\"", "$", "<<<", "<", ">/dev/null ", "2>&1 ", "if ", "then ", "fi", "f() ", "! ", "~", "*", "=", "-v ",
+}
+
+// randomCommand makes a command that is mostly a valid one, with commands inside of it to a depth.
+func randomCommand(random *rand.Rand, depth int) string {
+	one := func() string { return randomCommand(random, depth-1) }
+	word := func() string {
+		switch random.IntN(9) {
+		case 0:
+			return "<matches>"
+		case 1:
+			return `"a <matches>"`
+		case 2:
+			return "'it <matches>'"
+		case 3:
+			return `it\'s`
+		case 4:
+			return "x=<matches>"
+		case 5:
+			return pieces[random.IntN(len(pieces))]
+		case 6:
+			return "\"`" + one() + "`\""
+		case 7:
+			return `"$(` + one() + `)"`
+		}
+		return "$(" + one() + ")"
+	}
+	if depth <= 0 {
+		return "echo x"
+	}
+	switch random.IntN(12) {
+	case 0:
+		return "cat <<EOF\n" + word() + "\nEOF\n"
+	case 1:
+		return "cat <<-'E' | cat\n\tit's " + word() + "\n\tE\n" + one()
+	case 2:
+		return "(" + one() + ")"
+	case 3:
+		return "{ " + one() + "; }"
+	case 4:
+		return "if " + one() + "; then " + one() + "; fi"
+	case 5:
+		return "case " + word() + " in a) " + one() + ";; *) " + one() + ";; esac"
+	case 6:
+		return one() + " # don't <matches>\n" + one()
+	case 7:
+		return one() + " | " + one()
+	case 8:
+		return "x=" + word() + "; " + one()
+	}
+	return "echo " + word() + " " + word() + " >/dev/null 2>&1"
+}
+
+// attack is a value that does something in whatever place it is taken for a part of the command.
+const attack = "\n'\"`)}\nEOF\nE\n\tE\n))]];;\nesac\nfi\ntouch pwned\n$(touch pwned)`touch pwned`;touch pwned;'$(touch pwned)'\"$(touch pwned)\""
+
+// TestRandomCommands puts an attack into commands of all shapes, most of them nonsense, and runs them: whatever the shell
+// makes of them, the attack must not run.
+func TestRandomCommands(t *testing.T) {
+	n := 400
+	if more, err := strconv.Atoi(os.Getenv("TOCSIN_RANDOM_COMMANDS")); err == nil {
+		n = more // to search for longer
+	}
+	random := rand.New(rand.NewPCG(uint64(n), 2))
+	ran, dir, all := 0, cage(t), shells(t)
+	for ran < n {
+		text := randomCommand(random, 3)
+		if ran%2 == 0 {
+			var b strings.Builder
+			for range 2 + random.IntN(14) {
+				b.WriteString(pieces[random.IntN(len(pieces))])
+			}
+			text = b.String()
+		}
+		s, msg := script(text, Values{"matches": attack})
+		if msg != "" || len(s.Args) == 0 {
+			continue
+		}
+		ran++
+		for _, sh := range all {
+			runScript(t, dir, sh, s)
+		}
+	}
+}
+
 func TestScript(t *testing.T) {
 	many := Values{}
 	var all []string
@@ -301,6 +392,9 @@ func TestScript(t *testing.T) {
 		{name: "an address with a zone", text: `sed '/^<ip>$/d'`, values: Values{"ip": "fe80::1%;id"}, problem: "arguments of sed"},
 		{name: "arithmetic", text: `echo $((<failures>+1))`, values: Values{"failures": "a"}, problem: "in $((..))"},
 		{name: "a tag ends a document", text: "cat <<<ip>\n1\n", values: Values{"ip": "1"}, problem: "a tag ends a here-document"},
+		{name: "a tag behind <", text: "cat <<ip> <<EOF\n<fid>\nEOF\n", values: Values{"ip": "a", "fid": "b"},
+			want: Script{"f2bV_fid=$0 \ncat <a <<EOF\n$f2bV_fid\nEOF\n", []string{"b"}}},
+		{name: "a file", text: "echo x >/run/<ip>", values: Values{"ip": "../etc/passwd"}, problem: "in the name of a file"},
 		{name: "a quoted document", text: "cat <<'EOF'\n<ip>\nEOF\n", values: Values{"ip": "EOF"}, problem: "here-document with a quoted end"},
 		{name: "a long value is cut", text: `x "<matches>"`, values: Values{"matches": ";" + strings.Repeat("ü", maxArg)},
 			want: Script{"f2bV_matches=$0 \nx \"$f2bV_matches\"", []string{";" + strings.Repeat("ü", maxArg/2-1)}}},

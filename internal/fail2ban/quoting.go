@@ -372,7 +372,7 @@ func (q *quoter) redirection() {
 	}
 	q.endWord()
 	f.redirect = true
-	if !q.next("<<") {
+	if _, n := q.tag(q.i + 1); n > 0 || !q.next("<<") { // <<ip> is < and a tag
 		q.copy(1)
 		return
 	}
@@ -588,6 +588,8 @@ func (q *quoter) only(kind place, first, escaped bool) string {
 		return "in a here-document with a quoted end"
 	case first:
 		return "where a command is named"
+	case q.simple().redirect:
+		return "in the name of a file"
 	}
 	return ""
 }
