@@ -408,6 +408,9 @@ func (g *Guard) disallow(ctx context.Context, p netip.Prefix) (api.Change, error
 	})
 }
 
+// manyJails are too many to be named in a sentence.
+const manyJails = 20
+
 func (g *Guard) reloadNow(ctx context.Context) (api.Change, error) {
 	next, err := g.reload(ctx)
 	if err != nil {
@@ -417,7 +420,14 @@ func (g *Guard) reloadNow(ctx context.Context) (api.Change, error) {
 	for _, c := range next.cells {
 		names = append(names, c.conf.Name)
 	}
-	return change("reloaded: "+strings.Join(names, ", "), "", names...), nil
+	text := "reloaded: " + strings.Join(names, ", ")
+	if len(names) > manyJails {
+		text = fmt.Sprintf("reloaded: %d jails", len(names))
+	}
+	for _, f := range next.failed {
+		text += fmt.Sprintf("\njail %s cannot run: %s", f.name, strings.Join(errorsOf(f.err), "; "))
+	}
+	return change(text, "", names...), nil
 }
 
 func (g *Guard) cellNamed(name string) *cell {

@@ -75,7 +75,7 @@ func (c *cell) sentence() string {
 	if len(c.sources) > 0 {
 		text = c.conf.Name + " reads " + strings.Join(c.sources, ", ")
 	}
-	text += fmt.Sprintf("; %s after %s within %s", banText(c.conf.BanTime), api.Count(c.options.MaxRetry, "failure", "failures"), config.FormatDuration(c.options.FindTime))
+	text += fmt.Sprintf("; bans %s after %s within %s", banText(c.conf.BanTime), api.Count(c.options.MaxRetry, "failure", "failures"), config.FormatDuration(c.options.FindTime))
 	if c.options.Verdict == tocsin.Pass {
 		text += " in no firewall"
 	} else {
