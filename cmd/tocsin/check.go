@@ -202,17 +202,14 @@ func banPlan(j *checkedJail) string {
 		length += ", growing up to " + j.Longest + ","
 	}
 	when := fmt.Sprintf("%s after %s within %s", length, api.Count(j.MaxRetry, "failure", "failures"), j.FindTime)
-	if j.Verdict == tocsin.Pass.String() {
-		return when + ", in no firewall"
-	}
+	when += ", " + api.WhereText(j.Ports, j.Verdict)
 	var how []string
 	if len(j.Ports) > 0 && j.Proto != tocsin.TCP.String() {
 		how = append(how, j.Proto)
 	}
-	if j.Verdict != tocsin.Drop.String() {
+	if j.Verdict == tocsin.Reject.String() {
 		how = append(how, j.Verdict)
 	}
-	when += ", on " + api.PortsText(j.Ports)
 	if len(how) > 0 {
 		when += " (" + strings.Join(how, ", ") + ")"
 	}

@@ -35,7 +35,7 @@ func printStatus(w io.Writer, s *api.Status, now time.Time) {
 	t := table(w)
 	fmt.Fprintln(t, "\nJAIL\tPORTS\tRULE\tBANNED\tFAILURES\tLOGINS")
 	for _, j := range s.Jails {
-		fmt.Fprintf(t, "%s\t%s\t%d in %s: %s\t%d\t%d\t%d\n", tocsin.Printable(j.Name), portsCell(j.Ports), j.MaxRetry, j.FindTime, j.BanTime, j.BansNow, j.Failures, j.Logins)
+		fmt.Fprintf(t, "%s\t%s\t%d in %s: %s\t%d\t%d\t%d\n", tocsin.Printable(j.Name), portsCell(j.Ports, j.Verdict), j.MaxRetry, j.FindTime, j.BanTime, j.BansNow, j.Failures, j.Logins)
 	}
 	fmt.Fprintln(t, "\nSOURCE\tLINES\tLAST")
 	for _, src := range s.Sources {
@@ -97,7 +97,7 @@ func printBans(w io.Writer, list *api.Bans, detail bool, now time.Time) {
 	fmt.Fprintln(t, "ADDRESS\tJAIL\tSINCE\tUNTIL\tPORTS\tREASON")
 	for i := range list.Bans {
 		b := &list.Bans[i]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", tocsin.Printable(b.ID), b.Jail, clock(b.At, now), until(b, now), portsCell(b.Ports), tocsin.Printable(b.Reason))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", tocsin.Printable(b.ID), b.Jail, clock(b.At, now), until(b, now), portsCell(b.Ports, b.Verdict), tocsin.Printable(b.Reason))
 		if detail {
 			for _, e := range b.Evidence {
 				fmt.Fprintf(t, "  %s\n", e.Text)
@@ -181,7 +181,7 @@ func printBan(w io.Writer, y *api.Why, b *api.Ban, now time.Time) {
 	if b.Until != nil {
 		end = "until " + end
 	}
-	fmt.Fprintf(w, "%s %s on %s %s\n", who, verb, api.PortsText(b.Ports), end)
+	fmt.Fprintf(w, "%s %s %s %s\n", who, verb, api.WhereText(b.Ports, b.Verdict), end)
 	fmt.Fprintf(w, "  since %s, by %s: %s\n", when(b.At, now), byText(b), tocsin.Printable(b.Reason))
 	if b.Verdict == "reject" {
 		fmt.Fprintln(w, "  its packets are answered with a refusal")
@@ -362,9 +362,12 @@ func bare(prefix string) string {
 	return prefix
 }
 
-// portsCell is a set of ports for a column of a table: as much of it as tells it from others.
-func portsCell(ports []uint16) string {
-	if len(ports) == 0 {
+// portsCell says where a ban holds, for a column of a table: as much of a set of ports as tells it from others.
+func portsCell(ports []uint16, verdict string) string {
+	switch {
+	case verdict == tocsin.Pass.String():
+		return "none"
+	case len(ports) == 0:
 		return "all"
 	}
 	_, list, _ := strings.Cut(api.PortsText(ports), " ")

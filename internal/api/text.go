@@ -9,6 +9,14 @@ import (
 
 // Phrases that the guard and the commands both use, so that one thing has one wording.
 
+// WhereText says where a ban holds, in a sentence: "on port 22"; "in no firewall", if only actions are told of it.
+func WhereText(ports []uint16, verdict string) string {
+	if verdict == tocsin.Pass.String() {
+		return "in no firewall"
+	}
+	return "on " + PortsText(ports)
+}
+
 // PortsText names a sorted set of ports in a sentence: "port 22", "ports 22,2200", "ports 25,27000-27015", "all ports".
 func PortsText(ports []uint16) string {
 	switch len(ports) {

@@ -66,7 +66,8 @@ type Jail struct {
 	Logins    uint64   `json:"logins"`
 	Bans      uint64   `json:"bans"`
 	BansNow   int      `json:"bans_now"`
-	Spared    uint64   `json:"spared"` // failures of addresses that are never banned
+	Spared    uint64   `json:"spared"`  // failures of addresses that are never banned
+	Verdict   string   `json:"verdict"` // drop, reject, pass: in no firewall
 }
 
 // JailDetail is one jail with everything it was told.

@@ -72,7 +72,7 @@ func (c *cell) status(bansNow int) api.Jail {
 		Name: c.conf.Name, Filter: c.conf.Filter, Sources: c.sources, Ports: ports,
 		MaxRetry: c.options.MaxRetry, FindTime: config.FormatDuration(c.options.FindTime), BanTime: config.FormatDuration(c.conf.BanTime),
 		Addresses: st.Addresses, Failures: c.tally.failures, Logins: c.tally.logins, Bans: c.tally.bans,
-		Spared: c.tally.spared, BansNow: bansNow,
+		Spared: c.tally.spared, BansNow: bansNow, Verdict: c.options.Verdict.String(),
 	}
 }
 

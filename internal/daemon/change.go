@@ -193,7 +193,7 @@ func (g *Guard) banNow(p netip.Prefix, r api.BanRequest) (api.Change, error) {
 	if err := g.decide(d); err != nil {
 		return api.Change{}, api.Errorf(api.ExitFailed, "see tocsin doctor", fmt.Sprintf("%s is decided and will be banned, but the firewall refused it just now: %v", d.ID, err))
 	}
-	return change(fmt.Sprintf("%s is %s on %s %s", d.ID, g.word("banned", "noted as banned"), api.PortsText(d.Ports), untilText(&d)),
+	return change(fmt.Sprintf("%s is %s %s %s", d.ID, g.word("banned", "noted as banned"), api.WhereText(d.Ports, d.Verdict.String()), untilText(&d)),
 		undoBan(&d), d.ID), nil
 }
 

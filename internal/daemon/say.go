@@ -76,11 +76,7 @@ func (c *cell) sentence() string {
 		text = c.conf.Name + " reads " + strings.Join(c.sources, ", ")
 	}
 	text += fmt.Sprintf("; bans %s after %s within %s", banText(c.conf.BanTime), api.Count(c.options.MaxRetry, "failure", "failures"), config.FormatDuration(c.options.FindTime))
-	if c.options.Verdict == tocsin.Pass {
-		text += " in no firewall"
-	} else {
-		text += " on " + api.PortsText(c.options.Ports)
-	}
+	text += " " + api.WhereText(c.options.Ports, c.options.Verdict.String())
 	if names := actionNames(c.actions); len(names) > 0 {
 		text += "; runs " + strings.Join(names, ", ")
 	}
