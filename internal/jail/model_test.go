@@ -196,11 +196,12 @@ func playModel(t *testing.T, seed uint64, steps int) {
 func FuzzJail(f *testing.F) {
 	f.Add([]byte("0123456789"))
 	f.Add([]byte{0, 1, 0, 0, 1, 0, 0, 1, 0, 0, 1, 0})
+	f.Add([]byte{12, 1, 0, 12, 1, 0, 12, 1, 0, 12, 1, 0, 9, 1, 32, 8, 1, 0, 12, 1, 0, 12, 1, 0})
 	f.Add([]byte{0, 0, 0, 255, 0, 0, 0, 0, 1, 1, 1, 9, 2, 2, 2, 9, 3, 3, 3, 9, 0, 255, 4, 255})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		o := options()
 		o.MaxAddresses, o.SubnetBans, o.SubnetWithin, o.BanFactor, o.KnownFor = 4, 2, time.Hour, 2, time.Hour
-		o.EvidenceLines = 1000
+		o.EvidenceLines, o.Overall, o.Weigh, o.BanMemory = 1000, true, true, 1000*time.Hour
 		j := mustNew(t, o)
 		at, used := t0, map[int64]bool{}
 		for n := 0; len(data) >= 3; n, data = n+1, data[3:] {
@@ -210,12 +211,21 @@ func FuzzJail(f *testing.F) {
 			}
 			at = at.Add(step)
 			id := fmt.Sprintf("192.0.%d.%d", data[2]>>3&1, data[2]&7)
+			switch data[0] & 15 {
+			case 8:
+				j.LiftID("mallory", at)
+			case 9:
+				j.Elsewhere(&tocsin.Decision{Jail: "other", Prefix: netip.PrefixFrom(netip.MustParseAddr(id), int(data[2]%33)), At: at})
+			case 12:
+				id = "mallory"
+			}
 			switch data[0] & 7 {
 			case 0:
 				j.Lift(netip.PrefixFrom(netip.MustParseAddr(id), int(data[2]%33)).Masked(), at)
 			case 1:
 				j.Login(&tocsin.Login{Addr: netip.MustParseAddr(id), Port: uint16(data[2] & 1), User: "root", At: at, Opened: data[2]&32 > 0})
 			case 2:
+				j.StandingID("mallory", at)
 				j.Standing(netip.MustParseAddr(id), at)
 			case 3:
 				j.Banned(&tocsin.Decision{Jail: "sshd", Prefix: netip.PrefixFrom(netip.MustParseAddr(id), int(data[2]%33)), At: at, Until: at.Add(step)})
