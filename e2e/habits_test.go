@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -162,3 +163,49 @@ func TestFail2banClient(t *testing.T) {
 		t.Errorf("fail2ban-regex says, with exit code %d:\n%s", code, said)
 	}
 }
+
+// The real fail2ban runs beside the guard with the same configuration, and both clients are asked the same.
+func TestClientLikeFail2bans(t *testing.T) {
+	need(t, "fail2ban-server", "fail2ban-client")
+	s := withHabits(t, twoJails+`
+action = %(action_)s
+         %(mta)s-whois-lines[sender="root@localhost", logpath="%(logpath)s"]
+bantime.increment = true
+bantime.factor = 2
+usedns = no
+logtimezone = UTC+0200
+ignoreip = 192.0.2.0/24
+`)
+	s.script("mkdir -p /run/fail2ban; sed -i 's|^dbfile.*|dbfile = :memory:|; s|^logtarget.*|logtarget = /run/fail2ban/log|' /etc/fail2ban/fail2ban.conf")
+	server, err := s.Victim.Start(exec.Command("fail2ban-server", "-xf", "start"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop(answer)
+	s.within(2*answer, "fail2ban to answer", func() (bool, error) {
+		said, err := s.Victim.Run(s.ctx, "/usr/bin/fail2ban-client", "status")
+		return err == nil && strings.Contains(said, "postfix, sshd"), nil
+	})
+	for _, args := range []string{
+		"status", "status sshd", "status postfix short", "get sshd bantime", "get sshd findtime", "get sshd maxretry",
+		"get sshd maxmatches", "get postfix maxlines", "get postfix usedns", "get postfix ignoreip", "get sshd ignoreself",
+		"get sshd ignorecache", "get postfix logtimezone", "get sshd logencoding", "get sshd journalmatch", "get sshd datepattern",
+		"get sshd prefregex", "get sshd failregex", "get postfix failregex", "get sshd ignoreregex", "get postfix actions",
+		"get sshd action nftables actionban", "get sshd action nftables timeout", "get postfix bantime.increment",
+		"get postfix bantime.factor", "get postfix bantime.maxtime", "get loglevel", "get logtarget", "get dbfile", "get dbpurgeage",
+		"set sshd banip 198.51.100.7 198.51.100.8", "set sshd banip 198.51.100.7", "banned 198.51.100.7 9.9.9.9", "set sshd unbanip 198.51.100.7",
+		"status sshd", "unban --all", "set postfix unbanip --report-absent 198.51.100.7", "get nosuch bantime", "get sshd action nosuch x", "get sshd",
+	} {
+		words := strings.Fields(args)
+		said, code := s.habit(nil, "fail2ban-client", words...)
+		want, wantCode := s.habit(nil, "/usr/bin/fail2ban-client", words...)
+		if plain(said) != plain(want) || code != wantCode {
+			t.Errorf("fail2ban-client %s says, with exit code %d:\n%s\nfail2ban's says %d:\n%s", args, code, said, wantCode, want)
+		}
+	}
+}
+
+var logLine = regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (\S+ +)\[\d+\]`)
+
+// plain is what a client said without the time of day and the process.
+func plain(said string) string { return logLine.ReplaceAllString(said, "$1[]") }

@@ -130,7 +130,10 @@ func growthValue(g *fail2ban.Growth, option string) (string, error) {
 	case "rndtime":
 		return length(g.Rndtime), nil
 	case "overalljails":
-		return pythonBool(g.Overalljails), nil
+		if g.Overalljails {
+			return "True", nil
+		}
+		return "None", nil
 	}
 	return "", errors.New("no setting is named bantime." + option)
 }

@@ -389,7 +389,8 @@ func actionValue(j *api.JailDetail, what string, args []string) (string, error) 
 	at := slices.IndexFunc(j.Actions, func(a api.JailAction) bool { return a.Name == args[0] })
 	switch {
 	case at < 0:
-		return "", exception("Invalid Action name: %s", quote(args[0]))
+		msg := "Invalid Action name: " + tocsin.Printable(args[0])
+		return "", &nok{"(" + quote(msg) + ",)", quote(msg)}
 	case what == "actionmethods":
 		return "", exception("actions have no methods here: their commands are run as the files of action.d say")
 	}
@@ -407,9 +408,18 @@ func actionValue(j *api.JailDetail, what string, args []string) (string, error) 
 	}
 	value, ok := properties[args[1]]
 	if !ok {
+		value, ok = unsetProperties[args[1]]
+	}
+	if !ok {
 		return "", exception("'CommandAction' object has no attribute %s", quote(args[1]))
 	}
 	return printableText(value), nil
+}
+
+// unsetProperties are what an action of fail2ban has of itself, where its files say nothing.
+var unsetProperties = map[string]string{
+	"actionstart": "", "actionstop": "", "actionflush": "", "actionreload": "", "actioncheck": "",
+	"actionrepair": "", "actionban": "", "actionreban": "", "actionunban": "", "timeout": "60",
 }
 
 // printableText makes a text of several lines safe to show.

@@ -2,6 +2,7 @@ package fail2bancli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -276,7 +277,7 @@ func (r *regexRun) filterDir() string {
 
 func (r *regexRun) loadFilter(value, name, file string, opts map[string]string) error {
 	dir, base := filepath.Split(file)
-	fsys := os.DirFS(cmpDir(dir))
+	fsys := os.DirFS(cmp.Or(dir, "."))
 	stem := strings.TrimSuffix(base, filepath.Ext(base))
 	if !strings.Contains(name, "/") || filepath.Base(dir) == "filter.d" {
 		r.say("Use %11s filter file : %s, basedir: %s", "failregex", stem, tocsin.Printable(filepath.Dir(filepath.Clean(dir))))
@@ -311,13 +312,6 @@ func (r *regexRun) loadFilter(value, name, file string, opts map[string]string) 
 	}
 	r.take(def)
 	return nil
-}
-
-func cmpDir(dir string) string {
-	if dir == "" {
-		return "."
-	}
-	return dir
 }
 
 // optionOrder are the names of the options as they stand in name[a=1, b=2].
