@@ -259,11 +259,12 @@ func (r *runner) readAgain() {
 		r.o.Log.Error("cannot read the configuration of fail2ban", "file", r.o.Dir, "err", err)
 		return
 	}
-	common := r.untrusted(jailFiles(r.o.Dir)...)
+	whole := r.untrusted(append(jailFiles(r.o.Dir), c.Files...)...)
 	for _, j := range c.Jails {
 		if j.Err != nil {
 			continue
 		}
+		common := errors.Join(whole, r.untrusted(j.Filter.Files...)) // an action may say %(known/option)s
 		if a := ignoreAction(j); a != nil {
 			r.add(j.Name, &entry{version: fingerprint(a), action: a, asks: true, timeout: ignoreTime, problem: problem(j.Name, common)}, maxAsksByJail)
 		}
@@ -272,7 +273,7 @@ func (r *runner) readAgain() {
 				continue
 			}
 			name := j.Name + "/" + a.Actname
-			e := &entry{version: fingerprint(a), action: a, problem: problem(name, errors.Join(common, r.untrusted(actionFiles(r.o.Dir, a)...)))}
+			e := &entry{version: fingerprint(a), action: a, problem: problem(name, errors.Join(common, r.untrusted(a.Files...)))}
 			if e.timeout, err = a.Timeout(); err != nil {
 				e.problem = fmt.Sprintf("%s is not run: %v", name, err)
 			}
@@ -338,16 +339,6 @@ func jailFiles(dir string) (files []string) {
 	return append(files, dir)
 }
 
-func actionFiles(dir string, a *fail2ban.Action) (files []string) {
-	for _, f := range a.Files {
-		if !filepath.IsAbs(f) {
-			f = filepath.Join(dir, f)
-		}
-		files = append(files, f)
-	}
-	return files
-}
-
 // untrusted says which of some files somebody else than root may change, if this is root: whoever may change them may
 // otherwise become root. A runner of anybody else can do nothing that its user cannot.
 func (r *runner) untrusted(files ...string) error {
@@ -356,7 +347,11 @@ func (r *runner) untrusted(files ...string) error {
 	}
 	seen := map[string]bool{}
 	for _, f := range files {
-		if err := rootOnly(f, seen); err != nil {
+		whole, err := filepath.Abs(f)
+		if err == nil {
+			err = rootOnly(whole, seen)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -10,7 +10,8 @@ const Version = "1.0.2"
 
 // Config is what a folder like /etc/fail2ban says, every layer, include, reference and tag put in.
 type Config struct {
-	Dir      string // where it lies, as given to Load
+	Dir      string   // where it lies, as given to Load
+	Files    []string // what was read of fail2ban.conf and jail.conf, with all layers and includes
 	Main     Main
 	Jails    []*Jail   // the enabled ones in the order of the files, those that cannot run included
 	Disabled []string  // names of the others

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -156,6 +158,41 @@ func TestLoadNothing(t *testing.T) {
 		if err != nil || !slices.Equal(c.Disabled, []string{"a"}) {
 			t.Errorf("Load of %q: %v", files, err)
 		}
+	}
+}
+
+func TestLoadFiles(t *testing.T) {
+	c := loadSmall(t, "-- fail2ban.local --\n[Definition]\n-- jail.local --\n[INCLUDES]\nbefore = more/x.conf\n[a]\nenabled = 1\n-- more/x.conf --\n[DEFAULT]\n")
+	if want := []string{"/f2b/jail.conf", "/f2b/more/x.conf", "/f2b/jail.local", "/f2b/fail2ban.local"}; !slices.Equal(c.Files, want) {
+		t.Errorf("files %q, want %q", c.Files, want)
+	}
+}
+
+// TestLoadOutside: fail2ban includes any file of the machine by its whole path, and so do we if a real folder is read.
+func TestLoadOutside(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	write := func(file, text string) {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(other+"/x.conf", "[INCLUDES]\nafter = y.conf\n[DEFAULT]\nx = X\n")
+	write(other+"/y.conf", "[DEFAULT]\ny = Y\n")
+	write(dir+"/jail.local", "[INCLUDES]\nbefore = "+other+"/x.conf\nafter = "+dir+"/z.conf\n  ../"+filepath.Base(other)+"/nix.conf\n  filter.d\n[a]\nenabled = 1\nfilter =\naction =\nlogpath = /%(x)s%(y)s%(z)s\n")
+	write(dir+"/z.conf", "[DEFAULT]\nz = Z\n")
+	write(dir+"/filter.d/f.conf", "")
+	c := load(t, dir)
+	if want := []string{other + "/x.conf", other + "/y.conf", dir + "/jail.local", dir + "/z.conf"}; !slices.Equal(c.Files, want) {
+		t.Errorf("files %q, want %q", c.Files, want)
+	}
+	if p := c.Jails[0].Logpaths; len(p) != 1 || p[0].Pattern != "/XYZ" {
+		t.Errorf("logpath %v", p)
+	}
+	if len(c.Problems) != 1 || !strings.Contains(c.Problems[0].Msg, "filter.d: it is no regular file") || c.Problems[0].Instead != "the file is left out" {
+		t.Errorf("problems %v", c.Problems)
 	}
 }
 

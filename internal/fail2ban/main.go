@@ -37,7 +37,7 @@ func Load(o LoadOptions) (*Config, error) {
 			Hint: "name the folder that fail2ban reads, which is /etc/fail2ban unless it is told otherwise"}
 		return nil, errors.Join(append(errs, missing)...)
 	}
-	c := &Config{Dir: o.Dir, glob: o.Glob, Problems: leftOut(errs)}
+	c := &Config{Dir: o.Dir, glob: o.Glob, Files: jails.files, Problems: leftOut(errs)}
 	if c.glob == nil {
 		c.glob = globFiles
 	}
@@ -84,6 +84,7 @@ var mainOptions = []struct{ name, otherwise string }{
 func (c *Config) readMain(lib *library) {
 	conf, errs := lib.layers("fail2ban")
 	c.Problems = append(c.Problems, leftOut(errs)...)
+	c.Files = append(c.Files, conf.files...)
 	defined := conf.sections["Definition"] != nil // without it, fail2ban looks into no [DEFAULT] either
 	get := func(name, otherwise string) value {
 		if !defined {
