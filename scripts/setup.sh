@@ -24,6 +24,7 @@ logrotate:logrotate
 python3:python3
 ps:procps
 mkfs.ext4:e2fsprogs
+fail2ban-server:fail2ban
 fsfreeze:util-linux
 make:make
 /lib/systemd/systemd-journal-remote:systemd-journal-remote
@@ -32,7 +33,6 @@ make:make
 case "${1-}" in
 '') ;;
 bench) wanted="$wanted
-fail2ban-regex:fail2ban
 sshguard:sshguard
 time:time
 taskset:util-linux
