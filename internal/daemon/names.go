@@ -134,6 +134,11 @@ func (n *names) warn(g *Guard, name string, addrs []netip.Addr) {
 	}
 	n.warned[name] = now
 	g.log.Warn("determined address by host name", "name", tocsin.Printable(name), "addr", addrs)
+	texts := make([]string, len(addrs))
+	for i, a := range addrs {
+		texts[i] = "'" + a.String() + "'"
+	}
+	g.f2b.say("fail2ban.ipdns", f2bWarning, "Determined IP using DNS Lookup: "+tocsin.Printable(name)+" = {"+strings.Join(texts, ", ")+"}")
 }
 
 // answered takes over the addresses of a name, and the failures that waited for them, oldest first.

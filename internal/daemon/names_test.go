@@ -74,6 +74,7 @@ func TestHostNames(t *testing.T) {
 			c := testCell(t, jail.Options{Name: "dns"})
 			c.def.Usedns = tt.usedns
 			d := newDecider(t, c)
+			d.f2b.use(f2bTarget{"/dev/null", f2bInfo}) // nobody writes it: it stays in memory
 			var asked atomic.Int64
 			d.asking(zone(&asked, open()))
 			for name := range strings.FieldsSeq(tt.names) {
@@ -90,6 +91,9 @@ func TestHostNames(t *testing.T) {
 			}
 			if n := asked.Load(); n > 1 {
 				t.Errorf("asked %d times, want the answer remembered", n)
+			}
+			if tt.usedns == "warn" && !strings.Contains(string(d.f2b.waiting), "Determined IP using DNS Lookup: two.example.org = {'192.0.2.1', '2001:db8::1'}\n") {
+				t.Errorf("fail2ban's log tells %q", d.f2b.waiting)
 			}
 			if got := strings.Count(d.said.String(), "determined address by host name"); got > 1 || got == 1 != (tt.usedns == "warn") {
 				t.Errorf("warned %d times", got)
