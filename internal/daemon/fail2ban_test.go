@@ -394,3 +394,42 @@ func TestReplayOfFail2ban(t *testing.T) {
 		}
 	}
 }
+
+// Every jail that Debian ships runs, whatever does the bans, and all but one are our firewall's.
+func TestAllJailsOfDebian(t *testing.T) {
+	const debian = "/etc/fail2ban"
+	if _, err := os.Stat(filepath.Join(debian, "jail.conf")); err != nil {
+		t.Skip("Debian's package fail2ban is not installed")
+	}
+	for _, action := range []string{"iptables-multiport", "iptables-ipset-proto6", "nftables", "firewallcmd-ipset", "ufw"} {
+		t.Run(action, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(debian)); err != nil {
+				t.Fatal(err)
+			}
+			local := "[DEFAULT]\nenabled = true\nbanaction = " + action + "\nbanaction_allports = " + action + "\n"
+			if err := os.WriteFile(filepath.Join(dir, "jail.local"), []byte(local), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			s, err := built(t, dir, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range s.failed {
+				t.Errorf("jail %s cannot run: %v", f.name, f.err)
+			}
+			if len(s.cells) != 91 {
+				t.Errorf("%d jails run, want 91", len(s.cells))
+			}
+			for _, c := range s.cells {
+				native := c.options.Verdict != tocsin.Pass && len(c.actions) == 0
+				if lets := c.conf.Name == "pass2allow-ftp"; native == lets { // it lets in who is banned
+					t.Errorf("jail %s is our firewall's: %v; it runs %q", c.conf.Name, native, actionNames(c.actions))
+				}
+				if len(c.sources) == 0 {
+					t.Errorf("jail %s reads nothing", c.conf.Name)
+				}
+			}
+		})
+	}
+}
