@@ -56,7 +56,7 @@ type Options struct {
 	Families      []string // that are started at once; empty: one start for all
 	Norestored    bool     // bans that were in force before the program began are none of its business
 	RepairOnUnban bool
-	Limit         int // bans that may wait; 0: 10,000
+	Limit         int // bans that may wait, beside those that are restored; 0: 10,000
 	Log           *slog.Logger
 }
 
@@ -86,6 +86,7 @@ type Queue struct {
 
 	mu      sync.Mutex
 	bans    list.List // of *item, oldest first
+	old     list.List // the same of bans that are restored: no fewer are told than run, but new ones are told first
 	unbans  list.List
 	byID    map[string]*waiting
 	current string // id of the ban that is being carried out
@@ -191,9 +192,10 @@ func (q *Queue) add(it item) {
 			it.do = ban
 		}
 		w.ban.Value = &it
+	case it.Restored:
+		w.ban = q.old.PushBack(&it)
 	default:
 		q.makeRoom()
-		q.byID[it.ID] = w // making room may have forgotten it
 		w.ban = q.bans.PushBack(&it)
 	}
 	q.forgetIfEmpty(it.ID)
@@ -203,9 +205,16 @@ func (q *Queue) add(it item) {
 // carriesOff drops the ban that waits and says whether there is nothing left to lift: a longer or repeated ban is one that
 // the action was told of before.
 func (q *Queue) carriesOff(w *waiting) bool {
-	it := q.bans.Remove(w.ban).(*item)
+	it := q.dropBan(w.ban)
 	w.ban = nil
 	return it.do == ban
+}
+
+// dropBan takes a ban out of the list that it is in.
+func (q *Queue) dropBan(e *list.Element) *item {
+	q.bans.Remove(e)
+	q.old.Remove(e)
+	return e.Value.(*item)
 }
 
 // makeRoom drops the oldest ban if there is no room for another.
@@ -213,9 +222,9 @@ func (q *Queue) makeRoom() {
 	if q.bans.Len() < q.o.Limit {
 		return
 	}
-	old := q.bans.Remove(q.bans.Front()).(*item)
-	q.byID[old.ID].ban = nil
-	q.forgetIfEmpty(old.ID)
+	first := q.dropBan(q.bans.Front())
+	q.byID[first.ID].ban = nil
+	q.forgetIfEmpty(first.ID)
 	q.stats.Dropped++
 }
 
@@ -253,6 +262,7 @@ func (q *Queue) Flush() {
 
 func (q *Queue) clear() {
 	q.bans.Init()
+	q.old.Init()
 	q.unbans.Init()
 	clear(q.byID)
 }
@@ -272,7 +282,7 @@ func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.stats
-	s.Waiting = q.bans.Len() + q.unbans.Len()
+	s.Waiting = q.bans.Len() + q.old.Len() + q.unbans.Len()
 	return s
 }
 
@@ -301,23 +311,23 @@ func (q *Queue) take() (it *item, over bool) {
 	if q.ending {
 		q.dropForEnd()
 	}
-	e, from := q.bans.Front(), &q.bans
+	e := q.bans.Front()
+	if e == nil {
+		e = q.old.Front()
+	}
 	if u := q.unbans.Front(); u != nil && (e == nil || q.inRow >= bansFirst) {
-		e, from = u, &q.unbans
+		e = u
 	}
 	if e == nil {
 		return nil, q.ending
 	}
 	it = e.Value.(*item)
 	w := q.byID[it.ID]
-	if from == &q.bans && w.unban != nil { // its former ban is lifted first
-		e, from = w.unban, &q.unbans
-		it = e.Value.(*item)
-	}
-	from.Remove(e)
-	if from == &q.unbans {
+	if w.unban != nil { // the former ban of an id is lifted before its new one
+		it = q.unbans.Remove(w.unban).(*item)
 		w.unban, q.inRow = nil, 0
 	} else {
+		q.dropBan(e)
 		w.ban, q.current = nil, it.ID
 		q.inRow++
 	}
@@ -331,15 +341,17 @@ func (q *Queue) dropForEnd() {
 		q.clear()
 		return
 	}
-	var next *list.Element
-	for e := q.bans.Front(); e != nil; e = next {
-		next = e.Next()
-		it := e.Value.(*item)
-		if q.o.Text(unban, it.Family) == "" {
-			continue
+	for _, waiting := range []*list.List{&q.bans, &q.old} {
+		var next *list.Element
+		for e := waiting.Front(); e != nil; e = next {
+			next = e.Next()
+			it := e.Value.(*item)
+			if q.o.Text(unban, it.Family) == "" {
+				continue
+			}
+			waiting.Remove(e)
+			q.byID[it.ID].ban = nil
+			q.forgetIfEmpty(it.ID)
 		}
-		q.bans.Remove(e)
-		q.byID[it.ID].ban = nil
-		q.forgetIfEmpty(it.ID)
 	}
 }

@@ -208,7 +208,7 @@ func TestLifeOfAFirewallAction(t *testing.T) {
 	}
 }
 
-// What was banned is told again to an action that had to be restarted.
+// What was banned is told again to an action that had to be restarted (docs/manual/from-fail2ban.md, repaired).
 func TestRestartedActionGetsItsBansAgain(t *testing.T) {
 	r := newRecorder("start", "stop", "check", "ban")
 	r.fail["ban inet4 c"], r.fail["check inet4"] = 1, 1
@@ -250,6 +250,26 @@ func TestFullQueue(t *testing.T) {
 	}
 	if st := q.Stats(); st.Runs != 5 || st.Failures != 0 || st.Waiting != 0 {
 		t.Errorf("stats %+v, want 5 runs and nothing else", st)
+	}
+}
+
+// Bans that were in force before are told whatever their number, but a new attacker does not wait for them.
+func TestRestoredBansWaitBehindNewOnes(t *testing.T) {
+	r := newRecorder("ban")
+	r.takes = time.Second
+	_, q := live(t, r, func(o *Options) { o.Limit = 3 }, func(q *Queue) {
+		for i := range 10 {
+			q.Ban(restored(of4(fmt.Sprint("old", i))))
+		}
+		for i := range 3 {
+			q.Ban(of4(fmt.Sprint("new", i)))
+		}
+	})
+	if len(r.ran) != 13 || q.Stats().Dropped != 0 {
+		t.Fatalf("ran %q, dropped %d", r.ran, q.Stats().Dropped)
+	}
+	if i := slices.Index(r.ran, "ban inet4 new2"); i > 3 { // one may have been under way
+		t.Errorf("the last new one came as number %d of %q", i+1, r.ran)
 	}
 }
 

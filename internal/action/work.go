@@ -227,6 +227,9 @@ func (q *Queue) run(ctx context.Context, do, family string, values map[string]st
 		if errors.Is(err, exec.ErrUnreachable) && q.later(ctx, err, wait) {
 			continue
 		}
+		if err != nil && ctx.Err() != nil {
+			return false // killed at the end; that is said by whoever ends us
+		}
 		q.count(do, &result, err)
 		return err == nil && result.OK()
 	}

@@ -22,8 +22,9 @@ const actStopTime = 3 * time.Second
 // acting is what the user's own actions do with the bans of their jails. The decider hands over and goes on: each action
 // has a queue and a goroutine of its own.
 type acting struct {
-	by    map[string][]*actor // by jail, in the order of the configuration; the decider's
-	begun bool                // the actions of this guard were started before
+	by    map[string][]*actor      // by jail, in the order of the configuration; the decider's
+	last  map[string]chan struct{} // closed when the last action of a name has stopped; the decider's
+	begun bool                     // the actions of this guard were started before
 	hosts hosts
 	self  func() (short, full string) // this machine's names
 
@@ -44,7 +45,7 @@ type actor struct {
 }
 
 func newActing(ctx context.Context) *acting {
-	a := &acting{by: map[string][]*actor{}, self: sync.OnceValues(ownNames)}
+	a := &acting{by: map[string][]*actor{}, last: map[string]chan struct{}{}, self: sync.OnceValues(ownNames)}
 	a.life, a.end = context.WithCancel(context.WithoutCancel(ctx))
 	return a
 }
@@ -81,12 +82,29 @@ func (g *Guard) useActions(s *set) {
 			g.tellEnded(a, now)
 		}
 		g.tellRunning(a, "", a.queue.Ban)
-		g.acts.wg.Go(func() { defer close(a.done); a.queue.Work(g.acts.life) })
+		g.start(a)
 	}
 	if len(fresh) > 0 {
 		g.acts.begun = true
 		g.noteEnds(now)
 	}
+}
+
+// start lets an action work, once the one of the same name before it has stopped: they may share chains and files.
+func (g *Guard) start(a *actor) {
+	name := a.jail + "/" + a.action.Actname
+	before := g.acts.last[name]
+	g.acts.last[name] = a.done
+	g.acts.wg.Go(func() {
+		defer close(a.done)
+		if before != nil {
+			select {
+			case <-before:
+			case <-g.acts.life.Done():
+			}
+		}
+		a.queue.Work(g.acts.life)
+	})
 }
 
 // take takes an actor out of those that ran before.

@@ -52,6 +52,7 @@ const recording = `
 [Definition]
 actionstart = echo start >>DIR/<name>
 actionstop = echo stop >>DIR/<name>
+actionreload = echo reload >>DIR/<name>
 actionban = echo ban <ip> restored=<restored> >>DIR/<name>
 actionunban = echo unban <ip> >>DIR/<name>
 `
@@ -215,7 +216,7 @@ func TestActionsFollowBans(t *testing.T) {
 	}
 }
 
-// A slow action holds up nobody: not the decider, not another jail, not another action of its own jail.
+// A slow action (docs/manual/from-fail2ban.md, actions-apart) holds up nobody: not the decider, not another jail, not another action of its own jail.
 func TestSlowActionHoldsUpNobody(t *testing.T) {
 	s := newStage(t, "[slow]\naction = sleep\n  rec[name=beside]\n[other]\naction = rec[name=other]\n", map[string]string{
 		"rec": recording, "sleep": "[Definition]\nactionban = sleep 1000\n",
@@ -287,7 +288,8 @@ var hostileTexts = []string{
 	"-f /etc/passwd", "%s%n", "äöü €", "a\tb", "\x00", "\x1b]0;title\x07", "\xff\xfe", "\u202e",
 }
 
-// Log text reaches the user's programs as it is, and nothing of it is run.
+// Log text reaches the user's programs as it is, but for control characters (docs/manual/from-fail2ban.md, control), and
+// nothing of it is run.
 func TestHostileLogText(t *testing.T) {
 	s := newStage(t, "[j]\naction = mail[name=one]\n", map[string]string{"mail": `
 [Definition]
@@ -329,6 +331,7 @@ actionban = printf '%%s\n' "<matches>" | cat >"DIR/double"
 	}
 }
 
+// Where an action cannot flush, its bans stay at a stop (docs/manual/from-fail2ban.md, stop-keeps).
 // After a restart bans in force are told as restored, not to those that do not want that, and what ended meanwhile is lifted.
 func TestActionsAfterARestart(t *testing.T) {
 	actions := map[string]string{"rec": recording, "mail": "[Definition]\nnorestored = 1\nactionban = echo mail <ip> >>DIR/<name>\n"}
@@ -434,7 +437,7 @@ func TestUnbanAllFlushes(t *testing.T) {
 	s.wrote("rec", "start, ban 192.0.2.1 restored=0, ban 192.0.2.2 restored=0, flush")
 }
 
-// A reload leaves an action alone that did not change, and stops one that did by the commands that it was started with.
+// A reload leaves an action alone that did not change (docs/manual/from-fail2ban.md, actionreload), and stops one that did by the commands that it was started with.
 func TestReloadOfActions(t *testing.T) {
 	s := newStage(t, "[j]\naction = rec[name=stays]\n rec[name=goes, actname=goes]\n", map[string]string{"rec": recording})
 	s.begin()
@@ -456,9 +459,9 @@ func TestReloadOfActions(t *testing.T) {
 	s.wrote("stays", "start, ban 192.0.2.1 restored=0, ban 192.0.2.2 restored=0")
 }
 
-// The tags, as fail2ban fills them in.
+// The tags, as fail2ban fills them in, but for raw-ticket (docs/manual/from-fail2ban.md).
 func TestValues(t *testing.T) {
-	tags := "ip fid family ip-rev time bantime bancount failures restored F-USER F-PORT F-NONE jail.found_total jail.banned ipfailures ipjailfailures ipmatches"
+	tags := "raw-ticket ip fid family ip-rev time bantime bancount failures restored F-USER F-PORT F-NONE jail.found_total jail.banned ipfailures ipjailfailures ipmatches"
 	var echo strings.Builder
 	for tag := range strings.FieldsSeq(tags) {
 		fmt.Fprintf(&echo, " %s=\"<%s>\"", tag, tag)
@@ -475,7 +478,7 @@ func TestValues(t *testing.T) {
 		Evidence: []tocsin.Evidence{{Line: tocsin.Line{Text: "one"}}, {Line: tocsin.Line{Text: "two"}}},
 		Fields:   []tocsin.Field{{Name: "user", Value: "root"}, {Name: "fport", Value: "22"}}}
 	s.in(func() { s.carryOut(s.cell("j"), d) })
-	s.wrote("all", "ip=192.0.2.7 fid=192.0.2.7 family=inet4 ip-rev=7.2.0.192. time=1800000000 bantime=630720000 bancount=2 failures=3 restored=0 F-USER=root F-PORT=22 F-NONE= jail.found_total=0 jail.banned=1 ipfailures=5 ipjailfailures=3 ipmatches=old, one, two")
+	s.wrote("all", "raw-ticket= ip=192.0.2.7 fid=192.0.2.7 family=inet4 ip-rev=7.2.0.192. time=1800000000 bantime=630720000 bancount=2 failures=3 restored=0 F-USER=root F-PORT=22 F-NONE= jail.found_total=0 jail.banned=1 ipfailures=5 ipjailfailures=3 ipmatches=old, one, two")
 }
 
 func TestReversed(t *testing.T) {
@@ -568,7 +571,7 @@ func TestHostName(t *testing.T) {
 	}
 }
 
-// Whoever else than root may write what root would run could be root.
+// Whoever else than root may write what root would run could be root (docs/manual/from-fail2ban.md, root-only).
 func TestRunnerTrustsRootOnly(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only a runner of root distrusts others")

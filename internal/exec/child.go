@@ -16,6 +16,9 @@ import (
 // drainTime is how long the output of an ended child may stay open. A descendant that left the process group can hold it.
 const drainTime = time.Second
 
+// leaveTime is the same where descendants are meant to stay: they are not waited for, only what was written is.
+const leaveTime = 100 * time.Millisecond
+
 // Child is a program that runs beside us until it ends or its context does.
 type Child struct {
 	// Stdout is what the program writes. Read it to its end, or to the first error, before Wait. When the context ends

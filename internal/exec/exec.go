@@ -178,6 +178,9 @@ func start(ctx context.Context, c Command, stdout io.Writer) (*Child, error) {
 	}
 	cmd.Cancel = child.cancel
 	cmd.WaitDelay = drainTime
+	if c.Leaves {
+		cmd.WaitDelay = leaveTime
+	}
 	if err := cmd.Start(); err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("start %s: %w", c.Path, context.Cause(ctx))
