@@ -175,7 +175,7 @@ func (r *regexRun) run(args []string) error {
 		first: r.has("no-check-all") || r.out != "", skipPending: r.out != "",
 	}
 	if dns, ok := r.set["usedns"]; ok {
-		t.usedns = dns
+		t.usedns, t.raw = dns, t.raw || dns == "raw"
 	}
 	r.trial = t
 	if err := r.given(); err != nil {

@@ -2,6 +2,7 @@ package fail2bancli
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"os"
 	"os/exec"
@@ -53,6 +54,7 @@ func TestRegexLikeDebians(t *testing.T) {
 		{"--usedns=no", "--print-no-ignored", "--print-all-miss", logs + "/exim", "exim[mode=aggressive]"},
 		{"-r", logs + "/apache-auth", "/etc/fail2ban/filter.d/apache-auth.conf"},
 		{"-r", "-o", "id", logs + "/sshd", "sshd"},
+		{"--usedns=raw", "-o", "id", logs + "/dovecot", "dovecot"},
 		{"-r", "-o", "ip", logs + "/postfix", "postfix[mode=aggressive]"},
 		{"-r", "-o", "msg", logs + "/dovecot", "dovecot"},
 		{"-r", "-o", "user", logs + "/sshd", "sshd"},
@@ -82,6 +84,22 @@ func TestRegexLikeDebians(t *testing.T) {
 }
 
 func TestRegex(t *testing.T) {
+	conf := folder(t, map[string]string{
+		"filter.d/web.conf":    "[Definition]\nprefregex = ^ h <F-CONTENT>.+</F-CONTENT>$\nfailregex = ^<mode> <F-USER>.*</F-USER> from <HOST>$\n ^worse <ADDR>$\nignoreregex = trusted\nmode = bad\nmaxlines = 1\ndatepattern = ^%%Y-%%m-%%d %%H:%%M:%%S\n",
+		"filter.d/broken.conf": "[Definition]\nfailregex = %(nosuch)s\n",
+		"latin.log":            "2026-11-22 10:11:12 h bad Andr\xe9 from 192.0.2.1\n2026-11-22 10:11:13 h bad trusted from 192.0.2.1\n2026-11-22 10:11:14 h other\n",
+	})
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write([]byte("2026-11-22 10:11:12 h worse 192.0.2.1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(conf, "old.log.gz"), packed.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	const summary = `
 Running tests
 =============
@@ -120,6 +138,20 @@ Lines: 1 lines, 0 ignored, 1 matched, 0 missed
 		{"a hostile line", []string{"--print-all-matched", "2026-11-22 10:11:12 user \x1b[2J from 192.0.2.1", expr}, `|  2026-11-22 10:11:12 user \x1b[2J from 192.0.2.1`, 0},
 		{"a hostile name", []string{"-o", "user", "2026-11-22 10:11:12 user \x1b[2J from 192.0.2.1", expr}, `\x1b[2J`, 0},
 		{"a row", []string{"-o", "row", "2026-11-22T10:11:12Z user a from 999.0.2.1", expr}, "['999.0.2.1',\t1795342272.0,\t{'user': 'a', 'ip4': '999.0.2.1', 'ip6': None}],", 0},
+		{"Latin letters", []string{"-c", conf, "-e", "latin1", "--print-all-matched", conf + "/latin.log", "web"}, "Lines: 3 lines, 1 ignored, 1 matched, 1 missed\n[processed in X sec]\n\n|- Matched line(s):\n|  2026-11-22 10:11:12 h bad André from 192.0.2.1\n`-\n|- Ignored line(s):\n|  2026-11-22 10:11:13 h bad trusted from 192.0.2.1\n`-\n|- Missed line(s):\n|  2026-11-22 10:11:14 h other\n`-\n", 0},
+		{"what is seen", []string{"-c", conf, "-vv", conf + "/latin.log", "web[mode=bad]"}, "Real  filter options : {'logtype': 'file', 'datepattern': '^%Y-%m-%d %H:%M:%S', 'mode': 'bad'}", 0},
+		{"a name that is resolved", []string{"-c", conf, "-o", "id", "2026-11-22 10:11:12 h bad x from localhost", "web"}, "127.0.0.1\n", 0},
+		{"a name that is not", []string{"-c", conf, "--usedns", "raw", "-o", "id", "2026-11-22 10:11:12 h bad x from localhost", "web"}, "localhost\n", 0},
+		{"a packed log", []string{"-c", conf, conf + "/old.log.gz", "web"}, "Lines: 1 lines, 0 ignored, 1 matched, 0 missed", 0},
+		{"an unknown encoding", []string{"-c", conf, "-e", "nonsense", conf + "/latin.log", "web"}, "unknown encoding: nonsense", 255},
+		{"a broken filter", []string{"-c", conf, "a", "broken"}, "broken.conf:2: ", 255},
+		{"what it costs", []string{"-c", conf, "a", "broken"}, "ERROR: failed to load filter broken\n", 255},
+		{"options without an end", []string{"-c", conf, "a", "web[mode]"}, "ERROR: Wrong filter name or options", 255},
+		{"too many lines", []string{"-L", "5000", "a", expr}, "maxlines '5000' is no number", 255},
+		{"levels", []string{"--verbosity", "x", "a", expr}, "invalid integer value: 'x'", 2},
+		{"both", []string{"--print-no-missed", "--print-all-missed", "a", expr}, "mutually exclusive", 255},
+		{"help", []string{"--help"}, "Usage: fail2ban-regex", 0},
+		{"version", []string{"--version"}, "fail2ban-regex 1.0.2 (Tocsin test)\n", 0},
 		{"no regex", []string{"a log"}, "ERROR: provide both <LOG> and <REGEX>.", 255},
 		{"links to another site", []string{"-D", "a", "b"}, "-D is not answered here", 255},
 		{"an unknown option", []string{"--nonsense", "a", "b"}, "no such option: --nonsense", 2},
