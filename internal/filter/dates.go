@@ -191,6 +191,9 @@ func (d *Dates) again(line []byte) (t time.Time, end int, ok bool) {
 		h.unix = sec
 		copy(h.text[h.n-mmss:], clock)
 	}
+	if h.endsAt(line) {
+		return time.Unix(sec, 0).UTC(), h.n, true
+	}
 	c := &d.sc.c
 	c.year, c.nsec, c.zoned = 0, 0, false
 	if end = c.tail(line, h.n, h.tail); end < 0 || c.year > 0 {
@@ -200,6 +203,12 @@ func (d *Dates) again(line []byte) (t time.Time, end int, ok bool) {
 		sec += d.hour.offset - int64(c.zone)
 	}
 	return time.Unix(sec, int64(c.nsec)).UTC(), end, true
+}
+
+// endsAt says for sure that nothing behind the head belongs to the date, neither a fraction nor a year. Most lines of
+// syslog are so.
+func (h *head) endsAt(line []byte) bool {
+	return h.tail == tailYear && h.n+1 < len(line) && line[h.n] == ' ' && line[h.n+1] != '2'
 }
 
 // findBuiltin looks for the formats known by default: at the start of the line, then, unless anchored, from left to

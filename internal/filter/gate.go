@@ -206,9 +206,6 @@ func (g *gate) wanted(text []byte) bool {
 	return any != 0
 }
 
-// open sets met to all filters.
-func (g *gate) open() { copy(g.met, g.everyone) }
-
 // check looks for the texts of which the sample at text[at:] may be a part.
 func (g *gate) check(text []byte, at int, sample, hash uint32) {
 	for i := hash & g.mask; ; i = (i + 1) & g.mask {

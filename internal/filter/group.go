@@ -85,8 +85,9 @@ func (g *Group) Line(r *tocsin.Record, found func(i int, r *tocsin.Record, res R
 	}
 	if g.rest > 0 {
 		g.rest--
-		g.gate.open()
-		g.show(r, found)
+		if res := g.filters[0].tell(r, g.lines, true); res.Kind != Nothing {
+			found(0, r, res)
+		}
 		return
 	}
 	some := g.gate.wanted(r.Text)
