@@ -78,7 +78,7 @@ type Result struct {
 // Stats counts what a Filter met since it was made.
 type Stats struct {
 	Lines     uint64
-	Undated   uint64 // lines without a date that should have one; they take the time of the last line that had one. A Group counts those that it shows a filter
+	Undated   uint64 // lines that were shown without a date they should have; they take the time of the last one that had one
 	TooLong   uint64 // lines of 16 KiB and more, not looked at
 	Ignored   uint64
 	Helpers   uint64
