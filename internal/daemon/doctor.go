@@ -127,6 +127,14 @@ func (g *Guard) findSources(ctx context.Context, f *findings) {
 	}
 }
 
+// runActions are the details of those actions of a jail that are run, if it has any. It belongs into the decider.
+func (g *Guard) runActions(c *cell) []api.JailAction {
+	if len(c.actions) == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(g.actionDetails(c), func(a api.JailAction) bool { return a.Native })
+}
+
 // findFail2ban tells of fail2ban's jails that cannot run, of what is done otherwise, and of actions that fail.
 func (g *Guard) findFail2ban(ctx context.Context, f *findings) {
 	_ = g.do(ctx, func() {
@@ -142,7 +150,7 @@ func (g *Guard) findFail2ban(ctx context.Context, f *findings) {
 			f.add("TOC-F2B-002", api.SeverityNote, check, "%s in %s done otherwise than it says", api.Count(n, "thing is", "things are"), s.f2b.Dir)
 		}
 		for _, c := range s.cells {
-			for _, a := range g.actionDetails(c) {
+			for _, a := range g.runActions(c) {
 				if a.Failures > 0 {
 					f.add("TOC-ACT-001", api.SeverityWarning, "look at the log, and at its file in "+s.f2b.Dir+"/action.d", "action %s of jail %s failed %s of %d: %s",
 						a.Name, c.conf.Name, api.Count(int(a.Failures), "time", "times"), a.Runs, a.LastError)

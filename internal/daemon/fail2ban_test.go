@@ -433,3 +433,18 @@ func TestAllJailsOfDebian(t *testing.T) {
 		})
 	}
 }
+
+// A jail that reads the journal in place of logs that do not exist has a filter for lines of the journal.
+func TestJournalInsteadOfLogs(t *testing.T) {
+	dir, _ := etc(t, "[DEFAULT]\nenabled = true\nfilter = login\nlogpath = LOG\n[login]\n[other]\n")
+	loaded, err := fail2ban.Load(fail2ban.LoadOptions{Dir: dir, Journals: []string{"login"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, j := range loaded.Jails {
+		want := map[string]string{"login": "systemd journal", "other": "auto file"}[j.Name]
+		if got := j.Backend + " " + j.Filter.Logtype; j.Err != nil || got != want {
+			t.Errorf("jail %s is %q (%v), want %q", j.Name, got, j.Err, want)
+		}
+	}
+}

@@ -27,10 +27,7 @@ func (g *Guard) metrics(ctx context.Context, w io.Writer) error {
 			m.Counter("tocsin_evidence_evicted_total", "Failures whose line was forgotten for lack of room.", float64(st.EvidenceEvicted), "jail", c.conf.Name)
 			m.Counter("tocsin_memory_evicted_total", "Bans, logins and sessions that a jail forgot for lack of room.", float64(st.MemoryEvicted), "jail", c.conf.Name)
 			m.Counter("tocsin_addresses_evicted_total", "Addresses forgotten because the table was full.", float64(st.Evicted), "jail", c.conf.Name)
-			for _, a := range g.actionDetails(c) {
-				if a.Native {
-					continue
-				}
+			for _, a := range g.runActions(c) {
 				m.Counter("tocsin_action_runs_total", "Commands of actions that were run.", float64(a.Runs), "jail", c.conf.Name, "action", a.Name)
 				m.Counter("tocsin_action_failures_total", "Commands of actions that failed.", float64(a.Failures), "jail", c.conf.Name, "action", a.Name)
 				m.Counter("tocsin_action_dropped_total", "Bans that an action was never told of, for its queue was full.", float64(a.Dropped), "jail", c.conf.Name, "action", a.Name)

@@ -267,13 +267,18 @@ func goClass(class string) string {
 		class = rest
 		b.WriteByte('^')
 	}
+	write := func(c rune) {
+		if strings.ContainsRune(`\]^-`, c) {
+			b.WriteByte('\\')
+		}
+		b.WriteRune(c)
+	}
 	chars := []rune(class)
 	for i := 0; i < len(chars); i++ {
-		b.WriteByte('\\')
-		b.WriteRune(chars[i])
+		write(chars[i])
 		if i+2 < len(chars) && chars[i+1] == '-' {
-			b.WriteString(`-\`)
-			b.WriteRune(chars[i+2])
+			b.WriteByte('-')
+			write(chars[i+2])
 			i += 2
 		}
 	}
