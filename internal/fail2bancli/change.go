@@ -1,6 +1,7 @@
 package fail2bancli
 
 import (
+	"context"
 	"errors"
 	"strconv"
 	"strings"
@@ -10,7 +11,7 @@ import (
 )
 
 // set answers "set JAIL ...": bans and the ignore list. Everything else is a setting, which lies in files.
-func (c *client) set(w []string) (string, error) {
+func (c *client) set(ctx context.Context, w []string) (string, error) {
 	if len(w) < 2 {
 		return "", incomplete()
 	}
@@ -31,19 +32,19 @@ func (c *client) set(w []string) (string, error) {
 	default:
 		return c.refuseSetting(name, what)
 	}
-	j, err := c.guard.Jail(c.ctx, name)
+	j, err := c.guard.Jail(ctx, name)
 	if err != nil {
 		return "", jailError(name, err)
 	}
 	switch what {
 	case "banip":
-		return c.banip(&j, args)
+		return c.banip(ctx, &j, args)
 	case "unbanip":
-		return c.unbanip(name, args)
+		return c.unbanip(ctx, name, args)
 	case "addignoreip":
-		return c.ignore(name, args, false)
+		return c.ignore(ctx, name, args, false)
 	}
-	return c.ignore(name, args[:1], true)
+	return c.ignore(ctx, name, args[:1], true)
 }
 
 // settingNames are what fail2ban's "set JAIL" knows besides, by the name of the setting in the files.
@@ -68,15 +69,15 @@ func (c *client) refuseSetting(name, what string) (string, error) {
 }
 
 // banip bans by hand for as long as the jail does, and prints how many were not banned before.
-func (c *client) banip(j *api.JailDetail, args []string) (string, error) {
-	before, err := c.bannedBy(j.Name)
+func (c *client) banip(ctx context.Context, j *api.JailDetail, args []string) (string, error) {
+	before, err := c.bannedBy(ctx, j.Name)
 	if err != nil {
 		return "", err
 	}
 	var n int
 	var errs []error
 	for _, id := range args {
-		made, err := c.guard.Ban(c.ctx, api.BanRequest{Prefix: id, Jail: j.Name, Seconds: j.BanSeconds, Reason: "fail2ban-client banip", By: c.o.By})
+		made, err := c.guard.Ban(ctx, api.BanRequest{Prefix: id, Jail: j.Name, Seconds: j.BanSeconds, Reason: "fail2ban-client banip", By: c.o.By})
 		if err != nil {
 			errs = append(errs, lockout(err, id, j.Name))
 			continue
@@ -103,12 +104,12 @@ func lockout(err error, id, jail string) error {
 }
 
 // unbanip lifts bans of one jail and prints how many.
-func (c *client) unbanip(name string, args []string) (string, error) {
+func (c *client) unbanip(ctx context.Context, name string, args []string) (string, error) {
 	report := args[0] == "--report-absent"
 	if report {
 		args = args[1:]
 	}
-	n, absent, err := c.lift(name, args)
+	n, absent, err := c.lift(ctx, name, args)
 	if err == nil && report && len(absent) > 0 {
 		return "", exception("not banned: %s", list(absent))
 	}
@@ -116,9 +117,9 @@ func (c *client) unbanip(name string, args []string) (string, error) {
 }
 
 // lift ends the bans of each id by a jail, or by all of them, and says which ids were not banned.
-func (c *client) lift(jail string, args []string) (n int, absent []string, err error) {
+func (c *client) lift(ctx context.Context, jail string, args []string) (n int, absent []string, err error) {
 	for _, id := range args {
-		lifted, err := c.guard.Unban(c.ctx, api.UnbanRequest{Prefix: id, Jail: jail, Reason: "fail2ban-client unban", By: c.o.By})
+		lifted, err := c.guard.Unban(ctx, api.UnbanRequest{Prefix: id, Jail: jail, Reason: "fail2ban-client unban", By: c.o.By})
 		var told *api.Error
 		if errors.As(err, &told) && told.Exit == api.ExitUsage && !isAddress(id) {
 			err = nil // what is no address is not banned
@@ -140,26 +141,26 @@ func isAddress(id string) bool {
 }
 
 // unban answers "unban IP.." and "unban --all".
-func (c *client) unban(w []string) (string, error) {
+func (c *client) unban(ctx context.Context, w []string) (string, error) {
 	switch {
 	case len(w) == 0:
 		return "", exception("Invalid command")
 	case len(w) == 1 && w[0] == "--all":
-		lifted, err := c.guard.Unban(c.ctx, api.UnbanRequest{All: true, Reason: "fail2ban-client unban --all", By: c.o.By})
+		lifted, err := c.guard.Unban(ctx, api.UnbanRequest{All: true, Reason: "fail2ban-client unban --all", By: c.o.By})
 		return strconv.Itoa(len(lifted.Changed)), err
 	}
-	n, _, err := c.lift("", w)
+	n, _, err := c.lift(ctx, "", w)
 	return strconv.Itoa(n), err
 }
 
 // ignore changes whom a jail never bans, until the next reload, and prints the list.
-func (c *client) ignore(name string, args []string, remove bool) (string, error) {
+func (c *client) ignore(ctx context.Context, name string, args []string, remove bool) (string, error) {
 	for _, id := range args {
-		if _, err := c.guard.Allow(c.ctx, api.AllowRequest{Prefix: id, Jail: name, Remove: remove, Note: "fail2ban-client", By: c.o.By}); err != nil {
+		if _, err := c.guard.Allow(ctx, api.AllowRequest{Prefix: id, Jail: name, Remove: remove, Note: "fail2ban-client", By: c.o.By}); err != nil {
 			return "", err
 		}
 	}
-	j, err := c.guard.Jail(c.ctx, name)
+	j, err := c.guard.Jail(ctx, name)
 	if err != nil {
 		return "", jailError(name, err)
 	}
@@ -168,7 +169,7 @@ func (c *client) ignore(name string, args []string, remove bool) (string, error)
 
 // reload answers "reload" and "restart", with fail2ban's options: the guard reads the whole configuration again. It keeps
 // its bans in either case, as fail2ban does, unless --unban is given.
-func (c *client) reload(w []string) (string, error) {
+func (c *client) reload(ctx context.Context, w []string) (string, error) {
 	jail := ""
 	unban, ifExists := false, false
 	for _, arg := range w[1:] {
@@ -186,15 +187,15 @@ func (c *client) reload(w []string) (string, error) {
 		}
 	}
 	if unban {
-		if _, err := c.guard.Unban(c.ctx, api.UnbanRequest{All: true, Jail: jail, Reason: "fail2ban-client reload --unban", By: c.o.By}); err != nil {
+		if _, err := c.guard.Unban(ctx, api.UnbanRequest{All: true, Jail: jail, Reason: "fail2ban-client reload --unban", By: c.o.By}); err != nil {
 			return "", err
 		}
 	}
-	if _, err := c.guard.Reload(c.ctx); err != nil {
+	if _, err := c.guard.Reload(ctx); err != nil {
 		return "", err
 	}
 	if jail != "" && !ifExists {
-		if _, err := c.guard.Jail(c.ctx, jail); err != nil {
+		if _, err := c.guard.Jail(ctx, jail); err != nil {
 			return "", jailError(jail, err)
 		}
 	}

@@ -31,7 +31,6 @@ type client struct {
 	o     Options
 	dir   string // of the configuration
 	guard *api.Client
-	ctx   context.Context
 	conf  *fail2ban.Config // once it was read
 }
 
@@ -43,7 +42,7 @@ func Client(args []string, o Options) int {
 		complain(o.Stderr, "ERROR", "Init of command line failed")
 		return exitFail
 	}
-	c := &client{o: o, dir: "/etc/fail2ban", ctx: context.Background()}
+	c := &client{o: o, dir: "/etc/fail2ban"}
 	socket := o.Socket
 	var dump, test, ask bool
 	for _, opt := range opts {
@@ -73,6 +72,7 @@ func Client(args []string, o Options) int {
 			ask = true
 		}
 	}
+	ctx := context.Background()
 	c.guard = api.NewClient(socket)
 	if dump || test {
 		if code := c.showConfig(dump, test); code != exitOK || !test || len(rest) == 0 {
@@ -81,12 +81,12 @@ func Client(args []string, o Options) int {
 	}
 	switch {
 	case ask:
-		return c.interactive(rest)
+		return c.interactive(ctx, rest)
 	case len(rest) == 0:
 		usage(o.Stdout)
 		return exitFail
 	}
-	return c.run(rest)
+	return c.run(ctx, rest)
 }
 
 // isOldSocket says whether a path is fail2ban's own socket, which scripts name out of habit. Nobody answers there.
@@ -96,8 +96,8 @@ func isOldSocket(path string) bool {
 }
 
 // run carries out one command and prints what fail2ban-client prints.
-func (c *client) run(command []string) int {
-	text, err := c.do(command)
+func (c *client) run(ctx context.Context, command []string) int {
+	text, err := c.do(ctx, command)
 	if err == nil {
 		fmt.Fprintln(c.o.Stdout, text)
 		return exitOK
@@ -166,34 +166,34 @@ func jailError(name string, err error) error {
 }
 
 // do carries out one command and returns what is to be printed.
-func (c *client) do(w []string) (string, error) {
+func (c *client) do(ctx context.Context, w []string) (string, error) {
 	switch w[0] {
 	case "ping":
-		return c.ping(w[1:])
+		return c.ping(ctx, w[1:])
 	case "version":
-		_, err := c.guard.Status(c.ctx)
+		_, err := c.guard.Status(ctx)
 		return fail2ban.Version, err
 	case "echo":
 		return strings.Join(w[1:], " "), nil
 	case "status":
-		return c.status(w[1:])
+		return c.status(ctx, w[1:])
 	case "stats", "statistics":
-		return c.stats()
+		return c.stats(ctx)
 	case "banned":
-		return c.banned(w[1:])
+		return c.banned(ctx, w[1:])
 	case "unban":
-		return c.unban(w[1:])
+		return c.unban(ctx, w[1:])
 	case "get":
-		return c.get(w[1:])
+		return c.get(ctx, w[1:])
 	case "set":
-		return c.set(w[1:])
+		return c.set(ctx, w[1:])
 	case "reload", "restart":
-		return c.reload(w)
+		return c.reload(ctx, w)
 	case "flushlogs":
-		_, err := c.guard.Reopen(c.ctx)
+		_, err := c.guard.Reopen(ctx)
 		return "logs: rolled over", err
 	case "start":
-		return c.start(w[1:])
+		return c.start(ctx, w[1:])
 	case "stop":
 		if len(w) > 1 && w[1] != "--all" {
 			return "", exception("a jail is stopped in files: say enabled = false in its section of %s, then fail2ban-client reload", c.file("jail.local"))
@@ -207,8 +207,7 @@ func (c *client) do(w []string) (string, error) {
 
 func (c *client) file(name string) string { return filepath.Join(c.dir, name) }
 
-func (c *client) ping(w []string) (string, error) {
-	ctx := c.ctx
+func (c *client) ping(ctx context.Context, w []string) (string, error) {
 	if len(w) > 0 {
 		if s, err := strconv.ParseFloat(w[0], 64); err == nil && s > 0 && s < 3600 {
 			var stop context.CancelFunc
@@ -220,20 +219,20 @@ func (c *client) ping(w []string) (string, error) {
 	return "Server replied: pong", err
 }
 
-func (c *client) start(w []string) (string, error) {
+func (c *client) start(ctx context.Context, w []string) (string, error) {
 	if len(w) > 0 {
 		return "", exception("a jail is started in files: say enabled = true in its section of %s, then fail2ban-client reload", c.file("jail.local"))
 	}
-	if _, err := c.guard.Status(c.ctx); err == nil {
+	if _, err := c.guard.Status(ctx); err == nil {
 		return "", errors.New("Server already running")
 	}
 	return "", errors.New("the guard is started with: systemctl start tocsin-guard, or tocsin run --fail2ban " + c.dir)
 }
 
 // interactive reads commands line by line, as fail2ban-client -i does.
-func (c *client) interactive(first []string) int {
+func (c *client) interactive(ctx context.Context, first []string) int {
 	if len(first) > 0 {
-		if code := c.run(first); code != exitOK {
+		if code := c.run(ctx, first); code != exitOK {
 			return code
 		}
 	}
@@ -256,7 +255,7 @@ func (c *client) interactive(first []string) int {
 			if err != nil {
 				complain(c.o.Stderr, "ERROR", err.Error())
 			} else if len(w) > 0 {
-				c.run(w)
+				c.run(ctx, w)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package fail2bancli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,14 +15,14 @@ import (
 )
 
 // status answers "status", "status --all" and "status JAIL [FLAVOR]".
-func (c *client) status(w []string) (string, error) {
+func (c *client) status(ctx context.Context, w []string) (string, error) {
 	if len(w) == 0 || w[0] == "--all" {
-		return c.statusOfAll(len(w) > 0)
+		return c.statusOfAll(ctx, len(w) > 0)
 	}
 	if len(w) > 2 {
 		return "", exception("Invalid command (no status)")
 	}
-	j, ids, err := c.jail(w[0])
+	j, ids, err := c.jail(ctx, w[0])
 	if err != nil {
 		return "", err
 	}
@@ -29,8 +30,8 @@ func (c *client) status(w []string) (string, error) {
 	return strings.Join(append([]string{heading}, jailStatus(&j, ids, len(w) > 1 && w[1] == "short", "")...), "\n"), nil
 }
 
-func (c *client) statusOfAll(each bool) (string, error) {
-	s, err := c.guard.Status(c.ctx)
+func (c *client) statusOfAll(ctx context.Context, each bool) (string, error) {
+	s, err := c.guard.Status(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -45,7 +46,7 @@ func (c *client) statusOfAll(each bool) (string, error) {
 	out[2] = "|" + out[2][1:]
 	out = append(out, "`- Status for the jails:")
 	for i, name := range names {
-		j, ids, err := c.jail(name)
+		j, ids, err := c.jail(ctx, name)
 		if err != nil {
 			return "", err
 		}
@@ -70,20 +71,20 @@ func jailNames(s *api.Status) []string {
 }
 
 // jail asks for a jail and for whom it bans, in the order of the bans.
-func (c *client) jail(name string) (api.JailDetail, []string, error) {
-	j, err := c.guard.Jail(c.ctx, name)
+func (c *client) jail(ctx context.Context, name string) (api.JailDetail, []string, error) {
+	j, err := c.guard.Jail(ctx, name)
 	if err != nil {
 		return j, nil, jailError(name, err)
 	}
-	banned, err := c.bannedBy(name)
+	banned, err := c.bannedBy(ctx, name)
 	if err != nil {
 		return j, nil, err
 	}
 	return j, ids(byStart(banned)), nil
 }
 
-func (c *client) bannedBy(name string) ([]api.BannedID, error) {
-	all, err := c.guard.Banned(c.ctx, name)
+func (c *client) bannedBy(ctx context.Context, name string) ([]api.BannedID, error) {
+	all, err := c.guard.Banned(ctx, name)
 	if err != nil {
 		return nil, jailError(name, err)
 	}
@@ -129,8 +130,8 @@ func jailStatus(j *api.JailDetail, banned []string, short bool, indent string) [
 }
 
 // stats is the table that fail2ban 1.1 prints, in its plain form.
-func (c *client) stats() (string, error) {
-	s, err := c.guard.Status(c.ctx)
+func (c *client) stats(ctx context.Context) (string, error) {
+	s, err := c.guard.Status(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -140,7 +141,7 @@ func (c *client) stats() (string, error) {
 	}
 	rows := [][]string{{"", "", "cur", "tot", "cur", "tot"}}
 	for _, name := range names {
-		j, ids, err := c.jail(name)
+		j, ids, err := c.jail(ctx, name)
 		if err != nil {
 			return "", err
 		}
@@ -173,8 +174,8 @@ func (c *client) stats() (string, error) {
 }
 
 // banned answers "banned" and "banned IP..": by jail, or the jails of each address.
-func (c *client) banned(w []string) (string, error) {
-	all, err := c.guard.Banned(c.ctx, "")
+func (c *client) banned(ctx context.Context, w []string) (string, error) {
+	all, err := c.guard.Banned(ctx, "")
 	if err != nil {
 		return "", err
 	}
@@ -202,7 +203,7 @@ func isBanned(banned []api.BannedID, id string) bool {
 }
 
 // get answers "get JAIL ..." and "get loglevel" and its like.
-func (c *client) get(w []string) (string, error) {
+func (c *client) get(ctx context.Context, w []string) (string, error) {
 	if len(w) == 0 {
 		return "", incomplete()
 	}
@@ -214,7 +215,7 @@ func (c *client) get(w []string) (string, error) {
 	}
 	name, what, args := w[0], w[1], w[2:]
 	if what == "banip" || what == "banned" {
-		banned, err := c.bannedBy(name)
+		banned, err := c.bannedBy(ctx, name)
 		if err != nil {
 			return "", err
 		}
@@ -223,7 +224,7 @@ func (c *client) get(w []string) (string, error) {
 		}
 		return bannedOf(banned, args), nil
 	}
-	j, err := c.guard.Jail(c.ctx, name)
+	j, err := c.guard.Jail(ctx, name)
 	if err != nil {
 		return "", jailError(name, err)
 	}
