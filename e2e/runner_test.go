@@ -170,3 +170,45 @@ func TestNoRunnerForASandboxedGuard(t *testing.T) {
 
 // soonest is how long a ban may take on a busy machine where its speed is not the question.
 const soonest = 10 * time.Second
+
+// Debian's own mail action, as people have it: the lines of the log reach the mail as they are, nothing of them is run, and
+// a restart mails nobody's ban again.
+func TestMailOfDebiansAction(t *testing.T) {
+	s := newScene(t, time.Minute)
+	if _, err := s.Victim.Run(s.ctx, "test", "-d", "/etc/fail2ban/action.d"); err != nil {
+		t.Skipf("Debian's fail2ban is not installed: %v", err)
+	}
+	const mails, trap = "/run/lab/mails", "/run/lab/trapped"
+	s.write("/run/lab/sendmail", "#!/bin/sh\n{ echo \"to $*\"; cat; echo; } >>"+mails+"\n", 0o755)
+	if _, err := s.Victim.Run(s.ctx, "sh", "-c", "cp -r /etc/fail2ban "+actorDir+" && rm -f "+actorDir+"/jail.d/*"); err != nil {
+		t.Fatal(err)
+	}
+	s.write(actorDir+"/action.d/sendmail-common.local", "[Init]\nmailcmd = /run/lab/sendmail -f \"<sender>\" \"<dest>\"\n", 0o644)
+	s.write(actorDir+"/jail.local", "[sshd]\nenabled = true\nbackend = polling\nlogpath = "+actorLog+"\ndestemail = root@example.org\naction = %(action_mwl)s\n", 0o644)
+	s.write(actorLog, "", 0o644)
+	s.run("--fail2ban", actorDir)
+	user := "$(touch " + trap + ")`touch " + trap + "`'\";|&"
+	lines := fmt.Sprintf("for i in 1 2 3 4 5; do echo \"$(date '+%%F %%T') h sshd[$i]: Failed password for invalid user \"'%s'\" from 192.0.2.9 port 4000 ssh2\" >>%s; done",
+		strings.ReplaceAll(user, "'", `'\''`), actorLog)
+	if _, err := s.Victim.Script(s.ctx, lines); err != nil {
+		t.Fatal(err)
+	}
+	mail := func() string { text, _ := s.Victim.Read(mails); return text }
+	const subject = "Subject: [Fail2Ban] sshd: banned 192.0.2.9 from "
+	s.within(soonest, "the mail", func() (bool, error) { return strings.Contains(mail(), subject), nil })
+	for _, want := range []string{"root@example.org\n", "5 attempts against sshd.", "invalid user " + user + " from 192.0.2.9"} {
+		if !strings.Contains(mail(), want) {
+			t.Errorf("%q is not in the mail:\n%s", want, mail())
+		}
+	}
+	s.stop()
+	s.again()
+	s.within(soonest, "the second start's mail", func() (bool, error) { return strings.Count(mail(), "sshd: started on ") == 2, nil })
+	s.stop()
+	if n := strings.Count(mail(), subject); n != 1 {
+		t.Errorf("%d mails of one ban:\n%s", n, mail())
+	}
+	if _, err := s.Victim.Read(trap); err == nil {
+		t.Error("text of the log was run")
+	}
+}

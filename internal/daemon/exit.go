@@ -76,7 +76,7 @@ func (g *Guard) moveExit(now time.Time) {
 		}
 	}
 	moved := off != g.wasOff
-	if g.wasOff = off; moved {
+	if g.wasOff = off; moved && g.set != nil {
 		g.useActions(g.set) // they let everybody in too, and are told again who is banned
 	}
 }

@@ -125,7 +125,8 @@ type activeBan struct {
 	late      int // failures since, as far as fail2ban's log wants to know
 }
 
-// Bounds of the pipes and of a stop. What a stop takes adds up to 5 s: systemd and people do not wait for ever.
+// Bounds of the pipes and of a stop. What a stop takes adds up to 5 s, and as much for slow
+// actions: systemd and people do not wait for ever.
 const (
 	eventQueue = 1024 // failures on their way to the decider; a line is at most 16 KiB
 	storeWait  = 50 * time.Millisecond
