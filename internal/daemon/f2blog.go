@@ -21,6 +21,7 @@ import (
 // f2bLog writes the log that fail2ban would write: recidive, log watchers and dashboards read it. It never holds up the
 // decider: lines wait in memory, bounded, for a goroutine that writes them and follows the file's rotation.
 type f2bLog struct {
+	trouble *trouble
 	log     *slog.Logger
 	target  atomic.Pointer[f2bTarget]
 	anew    atomic.Bool   // open the file anew
@@ -71,8 +72,8 @@ func (l f2bLevel) String() string {
 // maxF2BWaiting is how many bytes of lines wait for the disk, about 80,000 lines.
 const maxF2BWaiting = 8 << 20
 
-func newF2BLog(log *slog.Logger) *f2bLog {
-	l := &f2bLog{log: log, wake: make(chan struct{}, 1)}
+func newF2BLog(log *slog.Logger, t *trouble) *f2bLog {
+	l := &f2bLog{log: log, trouble: t, wake: make(chan struct{}, 1)}
 	l.target.Store(&f2bTarget{})
 	return l
 }
@@ -163,6 +164,7 @@ func (l *f2bLog) write(out *f2bFile) {
 	}
 	if err != nil {
 		l.lost.Add(uint64(bytes.Count(lines, []byte("\n"))))
+		l.trouble.add("fail2ban's log", err)
 		l.told.say(time.Now(), func(int) { l.log.Error("fail2ban's log is not whole", "file", path, "err", err) })
 	}
 }

@@ -229,6 +229,9 @@ func TestF2BLogBounds(t *testing.T) {
 	if len(d.f2b.waiting) > 0 || !strings.Contains(d.said.String(), "fail2ban's log is not whole") {
 		t.Errorf("%d bytes wait", len(d.f2b.waiting))
 	}
+	if _, told := d.trouble.look().parts["fail2ban's log"]; !told || d.f2b.lost.Load() < 200_000 {
+		t.Errorf("doctor is told: %t; %d lines lost", told, d.f2b.lost.Load())
+	}
 }
 
 // recidiveFilter is Debian's.

@@ -172,14 +172,15 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 
 func newGuard(ctx context.Context, o Options) *Guard {
 	o.Name = cmp.Or(o.Name, "tocsin")
-	return &Guard{
+	g := &Guard{
 		o: o, log: o.Log, state: o.Config.State, started: time.Now(), life: ctx, path: o.Path,
 		events: make(chan event, eventQueue), calls: make(chan func()), ended: make(chan struct{}),
 		active: map[banKey]activeBan{}, banned: map[string]uint64{}, tally: map[tallyKey]*store.FailureCount{},
 		names: newNames(), newFriends: make(chan struct{}, 1), asks: asks{waiting: map[banKey]*tocsin.Decision{}},
-		f2b:  newF2BLog(o.Log),
 		acts: newActing(ctx),
 	}
+	g.f2b = newF2BLog(o.Log, &g.trouble)
+	return g
 }
 
 // serve runs every goroutine of the guard and returns when all of them have ended.
