@@ -61,6 +61,8 @@ func built(t *testing.T, dir, settings string) (*set, error) {
 	return build(context.Background(), c, false)
 }
 
+// Among them are the rows bantime-zero, own-addresses, tail, journal-elsewhere, encoding, timezone, ban-memory and
+// broken-jail of what differs (docs/manual/from-fail2ban.md).
 func TestJailsOfFail2ban(t *testing.T) {
 	dir, log := etc(t, `[DEFAULT]
 enabled = true
@@ -84,6 +86,10 @@ bantime.maxtime = 3h
 bantime.rndtime = 30
 bantime.overalljails = true
 
+[long]
+bantime.increment = true
+bantime.maxtime = 3d
+
 [mails]
 action = mail[name=x]
 
@@ -93,6 +99,9 @@ ignoreself = false
 
 [elsewhere]
 logtimezone = UTC+0200
+
+[paris]
+logtimezone = Europe/Paris
 
 [nowhere]
 logtimezone = Middle-earth
@@ -153,6 +162,13 @@ backend = systemd[namespace=other]
 		!slices.Equal(o.BanTimes[:3], []time.Duration{time.Hour, 2 * time.Hour, 3 * time.Hour}) || o.BanMemory != 24*time.Hour {
 		t.Errorf("growing counts by %+v", o)
 	}
+	// What is remembered is at least as much as fail2ban does.
+	if o := cells["plain"].options; o.BanMemory != 24*time.Hour {
+		t.Errorf("plain remembers bans for %v, want dbpurgeage", o.BanMemory)
+	}
+	if o := cells["long"].options; o.BanMemory != 9*24*time.Hour {
+		t.Errorf("long remembers bans for %v, want three times the longest", o.BanMemory)
+	}
 	if c := cells["mails"]; len(c.actions) != 1 || !c.acts || c.options.Verdict != tocsin.Pass {
 		t.Errorf("mails: %d actions, verdict %v; want one, and pass", len(c.actions), c.options.Verdict)
 	}
@@ -161,6 +177,9 @@ backend = systemd[namespace=other]
 	}
 	if _, offset := time.Now().In(cells["elsewhere"].loc).Zone(); offset != 7200 {
 		t.Errorf("elsewhere is %d s east, want 7200", offset)
+	}
+	if got := cells["paris"].loc.String(); got != "Europe/Paris" {
+		t.Errorf("paris is in zone %s", got)
 	}
 	if got := cells["tailed"].sources; len(got) != 2 {
 		t.Errorf("tailed reads %q, want two logs", got)
@@ -189,8 +208,9 @@ backend = systemd[namespace=other]
 		t.Errorf("%d jails cannot run, want 4: %v", len(failed), failed)
 	}
 	for name, want := range map[string]string{
-		"moment": "bantime is 0", "ignoring": "999.9.9.9", "nowhere": "Middle-earth", "tailed": "tail", "journal": "journalflags", "hand": "no filter",
+		"ignoring ": "ignoreself", "nowhere ": "latin-1", "moment": "bantime is 0", "ignoring": "999.9.9.9", "nowhere": "Middle-earth", "tailed": "tail", "journal": "journalflags", "hand": "no filter",
 	} {
+		name = strings.TrimSpace(name)
 		if !slices.ContainsFunc(cells[name].problems, func(p fail2ban.Problem) bool {
 			return strings.Contains(p.Msg, want) && p.Instead != "" && p.Pos.Line > 0
 		}) {
@@ -434,7 +454,37 @@ func TestAllJailsOfDebian(t *testing.T) {
 	}
 }
 
-// A jail that reads the journal in place of logs that do not exist has a filter for lines of the journal.
+// One ban covers what all ban actions of a jail ask for (several-walls).
+func TestSeveralBanActions(t *testing.T) {
+	const debian = "/etc/fail2ban"
+	if _, err := os.Stat(filepath.Join(debian, "jail.conf")); err != nil {
+		t.Skip("Debian's package fail2ban is not installed")
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(debian)); err != nil {
+		t.Fatal(err)
+	}
+	const local = "[DEFAULT]\nlogpath = /nonexistent/log\nfilter = sshd\n" +
+		"[two]\nenabled = true\naction = iptables-multiport[actname=a, port=\"22,80\"]\n  iptables-multiport[actname=b, port=\"22,53\", protocol=udp, blocktype=DROP]\n" +
+		"[all]\nenabled = true\naction = iptables-multiport[actname=a, port=22]\n  iptables-allports[actname=b]\n"
+	if err := os.WriteFile(filepath.Join(dir, "jail.local"), []byte(local), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s, err := built(t, dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range s.cells {
+		want := map[string]string{"two": "[22 53 80] tcp,udp reject 1", "all": "[] tcp reject 0"}[c.conf.Name]
+		notes := slices.DeleteFunc(slices.Clone(c.problems), func(p fail2ban.Problem) bool { return !strings.Contains(p.Msg, "in different ways") })
+		if got := fmt.Sprint(c.options.Ports, " ", c.options.Proto, " ", c.options.Verdict, " ", len(notes)); want != "" && got != want {
+			t.Errorf("jail %s bans on %s, want %s", c.conf.Name, got, want)
+		}
+	}
+}
+
+// A jail that reads the journal in place of logs that do not exist has a filter for lines of the journal
+// (journal-instead).
 func TestJournalInsteadOfLogs(t *testing.T) {
 	dir, _ := etc(t, "[DEFAULT]\nenabled = true\nfilter = login\nlogpath = LOG\n[login]\n[other]\n")
 	loaded, err := fail2ban.Load(fail2ban.LoadOptions{Dir: dir, Journals: []string{"login"}})
