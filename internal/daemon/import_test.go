@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -265,5 +267,46 @@ func TestImportOfGrowingBans(t *testing.T) {
 		if d.InForce(now) || d.Origin != tocsin.ByJail || i > 0 && !ds[i-1].At.Before(d.At) {
 			t.Errorf("former ban %d: %+v", i, d)
 		}
+	}
+}
+
+// TestImportOfRealDatabase takes over a database that fail2ban 1.0.2 has written.
+func TestImportOfRealDatabase(t *testing.T) {
+	data := os.Getenv("TOCSIN_TESTDATA")
+	if data == "" {
+		t.Skip("TOCSIN_TESTDATA does not name the recorded data of fail2ban")
+	}
+	db, _, err := readDatabase(filepath.Join(data, "fail2ban/golden/sample.sqlite3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &set{}
+	for _, name := range []string{"recidive", "sshd"} {
+		s.cells = append(s.cells, &cell{conf: &config.Jail{Name: name}})
+	}
+	now := time.Unix(1795359500, 0)
+	m := newMove(s, db, now, now)
+	want := []ImportedJail{{Name: "recidive", Running: 1}, {Name: "sshd", Running: 1, Former: 3, NotBanned: []string{"notanip"}, NNotBanned: 1}}
+	if fmt.Sprintf("%+v", m.out.Jails) != fmt.Sprintf("%+v", want) {
+		t.Errorf("imported %+v\nwant %+v", m.out.Jails, want)
+	}
+	var got []string
+	for _, ds := range m.bans {
+		for _, d := range ds {
+			got = append(got, fmt.Sprintf("%s %s %d-%d %d %d", d.Jail, d.ID, d.At.Unix(), d.Until.Unix(), d.Failures, len(d.Evidence)))
+		}
+	}
+	bans := []string{
+		"recidive 192.0.2.77 1795359288-1795964088 3 3",
+		"sshd 192.0.2.77 1795359272-1795359274 3 3",
+		"sshd 192.0.2.77 1795359280-1795359284 3 3",
+		"sshd 192.0.2.77 1795359288-1795359296 3 3",
+		"sshd 192.0.2.1 1795359451-1795360051 0 0",
+	}
+	if !slices.Equal(got, bans) {
+		t.Errorf("bans\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(bans, "\n"))
+	}
+	if text := m.bans[1][0].Evidence[0].Text; text != "Nov 22 14:54:32 host sshd[101]: Failed password for invalid user admin from 192.0.2.77 port 50001 ssh2" {
+		t.Errorf("evidence %q", text)
 	}
 }
