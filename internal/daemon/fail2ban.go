@@ -195,7 +195,7 @@ func (c *cell) readFrom() error {
 	for _, p := range j.Logpaths {
 		name := "file:" + fail2ban.GoPattern(p.Pattern)
 		if _, err := source.Parse(name); err != nil {
-			return &fail2ban.Error{Pos: p.Pos, Msg: err.Error(), Hint: "write the whole path of a log"}
+			return &fail2ban.Error{Pos: p.Pos, Msg: withoutHint(err), Hint: "write the whole path of a log"}
 		}
 		if p.Tail {
 			c.problem(p.Pos, "tail", "a log that was never read is read from one findtime ago, as with head")
@@ -208,6 +208,12 @@ func (c *cell) readFrom() error {
 		c.problem(j.Pos, "the jail has no logpath", "it finds nobody; people can be banned by hand")
 	}
 	return nil
+}
+
+// withoutHint is an error without the line that says what to do, where there is a better one to say.
+func withoutHint(err error) string {
+	msg, _, _ := strings.Cut(err.Error(), "\n")
+	return msg
 }
 
 // readJournal makes a source of the jail's journal matches. Several lines of them are alternatives.
@@ -228,7 +234,7 @@ func (c *cell) readJournal() error {
 	match := strings.Join(alternatives, " + ")
 	name := "journal:" + match
 	if _, err := source.Parse(name); err != nil {
-		return &fail2ban.Error{Pos: j.Pos, Msg: fmt.Sprintf("journalmatch %q: %v", match, err), Hint: "write it like journalmatch = _SYSTEMD_UNIT=ssh.service + _COMM=sshd"}
+		return &fail2ban.Error{Pos: j.Pos, Msg: fmt.Sprintf("journalmatch %q: %s", match, withoutHint(err)), Hint: "write it like journalmatch = _SYSTEMD_UNIT=ssh.service + _COMM=sshd"}
 	}
 	c.sources = []string{name}
 	if match == "" {
@@ -363,7 +369,7 @@ func (g *Guard) logFailed(s *set) {
 func errorsOf(err error) []string {
 	var texts []string
 	for _, e := range fail2ban.Errors(err) {
-		text := e.Error()
+		text := e.Pos.String() + ": " + e.Msg
 		if e.Hint != "" {
 			text += " (" + e.Hint + ")"
 		}
