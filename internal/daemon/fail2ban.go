@@ -237,6 +237,9 @@ func (c *cell) readJournal() error {
 		return &fail2ban.Error{Pos: j.Pos, Msg: fmt.Sprintf("journalmatch %q: %s", match, withoutHint(err)), Hint: "write it like journalmatch = _SYSTEMD_UNIT=ssh.service + _COMM=sshd"}
 	}
 	c.sources = []string{name}
+	if strings.Contains(match, "_SYSTEMD_UNIT=fail2ban.service") {
+		c.problem(j.Pos, "fail2ban's own messages in the journal are read", "nobody writes them: read the log of [fail2ban] with backend = auto and a logpath")
+	}
 	if match == "" {
 		c.problem(j.Pos, "the filter has no journalmatch", "every entry of the journal is read")
 	}

@@ -61,7 +61,7 @@ func built(t *testing.T, dir, settings string) (*set, error) {
 	return build(context.Background(), c, false)
 }
 
-// Among them are the rows bantime-zero, own-addresses, tail, journal-elsewhere, encoding, timezone, ban-memory and
+// Among them are the rows bantime-zero, own-addresses, recidive-journal, tail, journal-elsewhere, encoding, timezone, ban-memory and
 // broken-jail of what differs (docs/manual/from-fail2ban.md).
 func TestJailsOfFail2ban(t *testing.T) {
 	dir, log := etc(t, `[DEFAULT]
@@ -113,6 +113,10 @@ logpath = LOG tail
 
 [journal]
 backend = systemd[journalflags=1]
+
+[again]
+backend = systemd
+journalmatch = _SYSTEMD_UNIT=fail2ban.service PRIORITY=5
 
 [hand]
 filter =
@@ -208,7 +212,7 @@ backend = systemd[namespace=other]
 		t.Errorf("%d jails cannot run, want 4: %v", len(failed), failed)
 	}
 	for name, want := range map[string]string{
-		"ignoring ": "ignoreself", "nowhere ": "latin-1", "moment": "bantime is 0", "ignoring": "999.9.9.9", "nowhere": "Middle-earth", "tailed": "tail", "journal": "journalflags", "hand": "no filter",
+		"ignoring ": "ignoreself", "nowhere ": "latin-1", "moment": "bantime is 0", "ignoring": "999.9.9.9", "nowhere": "Middle-earth", "tailed": "tail", "journal": "journalflags", "again": "own messages", "hand": "no filter",
 	} {
 		name = strings.TrimSpace(name)
 		if !slices.ContainsFunc(cells[name].problems, func(p fail2ban.Problem) bool {
