@@ -185,7 +185,7 @@ func start(ctx context.Context, c Command, stdout io.Writer) (*Child, error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("start %s: %w", c.Path, context.Cause(ctx))
 		}
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EPERM) { // EPERM: we may not become c.User
 			return nil, fmt.Errorf("start %s: %w", c.Path, ErrMissing)
 		}
 		return nil, fmt.Errorf("start %s: %w", c.Path, err)
