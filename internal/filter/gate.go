@@ -299,12 +299,7 @@ func (r *rules) demand(how cutting) (all regex.Clause) {
 		return nil
 	}
 	for _, required := range r.required {
-		var best regex.Clause
-		for _, c := range required {
-			if best = how.texts(c); best != nil {
-				break
-			}
-		}
+		best := how.best(required)
 		if best == nil {
 			return nil
 		}
@@ -340,24 +335,44 @@ func (f *Filter) cutting() cutting {
 	return how
 }
 
-// texts are what has to be looked for in the raw text if one of c must be in the text without its date; nil if that is too
-// little, or too much. Of a text that the date may divide one half is left whole.
-func (how cutting) texts(c regex.Clause) (texts regex.Clause) {
-	if len(c) > maxTexts {
+// best is what has to be looked for in the raw text of a line if the text without its date must hold a text of each clause;
+// nil if that is too little, or too much.
+//
+// What one match holds of two clauses does not overlap, so that a date divides one of them at most: where it may stand
+// anywhere, a text of either of two is enough, or, if there are no two, half a text of one.
+func (how cutting) best(clauses []regex.Clause) regex.Clause {
+	var whole []regex.Clause
+	for _, c := range clauses {
+		var texts regex.Clause
+		for _, t := range c {
+			if how != cutAnywhere {
+				t = behindLead(t)
+			}
+			texts = append(texts, t)
+		}
+		if texts = usable(texts); texts != nil {
+			whole = append(whole, texts)
+		}
+	}
+	switch {
+	case how != cutAnywhere && len(whole) > 0:
+		return whole[0]
+	case len(whole) > 1:
+		return slices.Concat(whole[0], whole[1])
+	case len(whole) == 0:
 		return nil
 	}
-	for _, t := range c {
-		if how == cutAnywhere {
-			half := len(t) / 2
-			texts = append(texts, t[:half], t[half:])
-		} else {
-			texts = append(texts, behindLead(t))
-		}
+	var halves regex.Clause
+	for _, t := range whole[0] {
+		halves = append(halves, t[:len(t)/2], t[len(t)/2:])
 	}
-	for _, t := range texts {
-		if len(t) < minText {
-			return nil
-		}
+	return usable(halves)
+}
+
+// usable gives texts back if they are few and long enough to be looked for.
+func usable(texts regex.Clause) regex.Clause {
+	if len(texts) > maxTexts || slices.ContainsFunc(texts, func(t string) bool { return len(t) < minText }) {
+		return nil
 	}
 	return texts
 }
