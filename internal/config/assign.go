@@ -18,6 +18,15 @@ import (
 type target struct {
 	config *Config
 	jail   *Jail // nil outside a [[jail]]
+	list   *List // nil outside a [[list]]
+}
+
+// name is that of the jail or the list.
+func (t target) name() string {
+	if t.list != nil {
+		return t.list.Name
+	}
+	return t.jail.Name
 }
 
 // mark remembers where key is set.
@@ -25,6 +34,8 @@ func (t target) mark(key *Key, pos Pos) {
 	switch {
 	case t.jail != nil:
 		t.jail.where[key.Name] = pos
+	case t.list != nil:
+		t.list.where[key.Name] = pos
 	case key.Table != "":
 		t.config.where[key.Table+"."+key.Name] = pos
 	default:
@@ -222,20 +233,31 @@ func setPorts(a *assignment, v value) {
 		a.fail(v, hint, "%q is neither auto nor all", clip(v.text))
 	case v.kind != list:
 		a.fail(v, hint, "is a list, auto or all, not %s", v.kind)
-	case len(v.items) == 0:
-		a.fail(v, `for every port write ports = "all"`, "is an empty list: a ban would cover nothing")
-	case a.fits(v, maxPorts):
-		var ports []uint16
-		for _, item := range v.items {
-			n, ok := parseWhole(item.text)
-			if item.kind != integer || !ok || n < 1 || n > math.MaxUint16 {
-				a.fail(item, "ports are numbers from 1 to 65535", "holds %s, which is no port", described(item))
-				continue
-			}
-			ports = append(ports, uint16(n))
+	default:
+		if ports, ok := a.portList(v); ok {
+			a.target.jail.Ports = Ports{List: ports}
 		}
-		a.target.jail.Ports = Ports{List: tocsin.SortPorts(ports)}
 	}
+}
+
+// portList takes a list of port numbers; ok is false if it is none, which is told.
+func (a *assignment) portList(v value) (ports []uint16, ok bool) {
+	if len(v.items) == 0 {
+		a.fail(v, `for every port write ports = "all"`, "is an empty list: a ban would cover nothing")
+		return nil, false
+	}
+	if !a.fits(v, maxPorts) {
+		return nil, false
+	}
+	for _, item := range v.items {
+		n, ok := parseWhole(item.text)
+		if item.kind != integer || !ok || n < 1 || n > math.MaxUint16 {
+			a.fail(item, "ports are numbers from 1 to 65535", "holds %s, which is no port", described(item))
+			continue
+		}
+		ports = append(ports, uint16(n))
+	}
+	return tocsin.SortPorts(ports), true
 }
 
 // described is a value for a message: as written where that is short and plain.

@@ -24,6 +24,7 @@ import (
 const (
 	maxFile    = 1 << 20 // bytes
 	maxJails   = 500
+	maxLists   = 16     // as many as the firewall takes
 	maxAllow   = 10_000 // entries of one allow list
 	maxSources = 100    // sources of one jail
 	maxPorts   = 256    // ports of one jail
@@ -41,6 +42,8 @@ type Config struct {
 	Guard     Guard
 	Fail2ban  Fail2ban
 	Jails     []Jail // in the order of the file; a file without a jail has the default one, unless fail2ban's are run
+	Lists     []List // in the order of the file
+	Report    Report
 	Retention Retention
 
 	where map[string]Pos
@@ -61,6 +64,37 @@ type Fail2ban struct {
 	KnownFor     time.Duration // 0: nobody is known
 	ClearByLogin bool          // a login clears failures of the same user
 }
+
+// List is one [[list]]: whose addresses are blocked because others say so.
+type List struct {
+	Name       string
+	URL        string // "abuseipdb:", "https://...", "file:/..."
+	At         string // "HH:MM" of the machine's time, or "auto"
+	Confidence int    // of abuseipdb: only addresses of at least this score
+	Limit      int    // at most so many entries
+	Ports      Ports  // never Auto
+
+	where map[string]Pos
+}
+
+// Pos is where the value of a key of this list stands; for a key that is left at its default it is where the list begins.
+func (l *List) Pos(key string) Pos {
+	if p, ok := l.where[key]; ok {
+		return p
+	}
+	return l.where[""]
+}
+
+// Report says what is told to AbuseIPDB or a hub, and where that is.
+type Report struct {
+	Enabled bool
+	URL     string           // base of the API, with a slash at its end; lists from "abuseipdb:" and checks use it too
+	Jails   map[string][]int // the categories of each jail whose bans are reported
+	Hold    time.Duration    // how long a ban waits before it is reported; an unban meanwhile drops it
+}
+
+// Shares says whether there is anything for the watch process to do.
+func (c *Config) Shares() bool { return c.Report.Enabled || len(c.Lists) > 0 }
 
 // Retention says how long what was seen is kept.
 type Retention struct {

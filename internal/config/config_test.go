@@ -92,6 +92,21 @@ timezone = "UTC"
 name = "web"
 ports = "all"
 sources = "auto"
+[[list]]
+name = "abuseipdb"
+url = "abuseipdb:"
+at = "04:30"
+confidence = 90
+limit = 20_000
+ports = [443, 22]
+[[list]]
+name = "drop-2"
+url = "https://lists.example/drop.txt"
+[report]
+enabled = true
+url = "https://hub.example/api/v2"
+jails = { ssh = [22, 18, 18], "web" = [21] }
+hold = "2m"
 [retention]
 evidence = "30d"
 bans = "60d"
@@ -127,6 +142,11 @@ func TestParseWhole(t *testing.T) {
 			IPv6Prefix: 64, KnownFactor: 3, KnownFor: 10 * day, // not 30: logins are kept for 10
 			SubnetWithin: day, MaxAddresses: 100000,
 		}},
+		Lists: []List{
+			{Name: "abuseipdb", URL: "abuseipdb:", At: "04:30", Confidence: 90, Limit: 20000, Ports: Ports{List: []uint16{22, 443}}},
+			{Name: "drop-2", URL: "https://lists.example/drop.txt", At: "auto", Confidence: 100, Limit: 10000, Ports: Ports{All: true}},
+		},
+		Report:    Report{Enabled: true, URL: "https://hub.example/api/v2/", Jails: map[string][]int{"ssh": {18, 22}, "web": {21}}, Hold: 2 * time.Minute},
 		Retention: Retention{Evidence: 30 * day, Bans: 60 * day, Logins: 10 * day},
 	}
 	places := got.where
@@ -134,11 +154,14 @@ func TestParseWhole(t *testing.T) {
 	for i := range got.Jails {
 		got.Jails[i].where = nil
 	}
+	for i := range got.Lists {
+		got.Lists[i].where = nil
+	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if len(places) != 14 {
-		t.Errorf("%d places outside the jails, want those of 14 keys: %v", len(places), places)
+	if len(places) != 18 {
+		t.Errorf("%d places outside the jails and lists, want those of 18 keys: %v", len(places), places)
 	}
 }
 

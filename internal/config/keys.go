@@ -11,7 +11,7 @@ import (
 
 // Key is one setting of tocsin.toml: what the manual says about it and what the reader does with it.
 type Key struct {
-	Table   string // "" for the top of the file, "guard", "fail2ban", "jail", "retention"
+	Table   string // "" for the top of the file, "guard", "fail2ban", "jail", "list", "report", "retention"
 	Name    string
 	Default string // as it would be written; "" if Missing says what happens without it
 	Example string // where there is no Default
@@ -90,6 +90,28 @@ var keys = []Key{
 		set: wholes(func(t target) *int { return &t.jail.MaxAddresses }, 100, 10_000_000)},
 	{Table: "jail", Name: "timezone", Default: `""`, Doc: `Time zone of dates that name none, like "Europe/Paris"; "": the machine's.`,
 		set: texts(func(t target) *string { return &t.jail.Timezone }, checkTimezone)},
+
+	{Table: "list", Name: "name", Example: `"abuseipdb"`, Missing: "a mistake", Doc: "What the list is called by the commands, and in the firewall. Up to 32 small letters, digits and dashes.",
+		set: texts(func(t target) *string { return &t.list.Name }, checkListName)},
+	{Table: "list", Name: "url", Example: `"abuseipdb:"`, Missing: "a mistake", Doc: `Where the list comes from: "abuseipdb:", which asks the service of [report] url with the stored key, "https://...", or "file:/PATH". One address or prefix a line, ipset and netset files too.`,
+		set: texts(func(t target) *string { return &t.list.URL }, checkListURL)},
+	{Table: "list", Name: "at", Default: `"auto"`, Doc: `The time of day, of this machine, at which it is fetched, like "04:30". "auto": a time of its own for every machine, from its name.`,
+		set: texts(func(t target) *string { return &t.list.At }, checkAt)},
+	{Table: "list", Name: "confidence", Default: "100", Doc: `For "abuseipdb:": only addresses of at least this score. A free account is given those of 100 whatever it asks. 25 to 100.`,
+		set: wholes(func(t target) *int { return &t.list.Confidence }, 25, 100)},
+	{Table: "list", Name: "limit", Default: "10000", Doc: "At most so many entries; a longer list is refused. A free account of AbuseIPDB is given 10000. 1 to 2000000.",
+		set: wholes(func(t target) *int { return &t.list.Limit }, 1, 2_000_000)},
+	{Table: "list", Name: "ports", Default: `"all"`, Doc: `The TCP ports that are closed to the addresses of the list, like [22, 443]. "all": every port and protocol.`,
+		set: setListPorts},
+
+	{Table: "report", Name: "enabled", Default: "false", Doc: "true: whom the jails named below ban by evidence is reported. What leaves the machine is in the manual about privacy.",
+		set: booleans(func(t target) *bool { return &t.config.Report.Enabled })},
+	{Table: "report", Name: "url", Default: `"https://api.abuseipdb.com/api/v2/"`, Doc: "The service: AbuseIPDB, or a hub that speaks its language. Reports, checks and the lists from \"abuseipdb:\" go there.",
+		set: setReportURL},
+	{Table: "report", Name: "jails", Default: `{ sshd = [18, 22] }`, Doc: "The jails whose bans are reported, each with the categories of AbuseIPDB, 1 to 23, of its reports.",
+		set: setReportJails},
+	{Table: "report", Name: "hold", Default: `"60s"`, Doc: "A ban is reported when it is this old; one that is lifted before never is. 10s to 1d.",
+		set: setHold},
 
 	{Table: "retention", Name: "evidence", Default: `"90d"`, Doc: "How long the lines that led to a ban are kept.",
 		set: durations(func(t target) *time.Duration { return &t.config.Retention.Evidence }, maxDuration, plain)},

@@ -22,10 +22,11 @@ type reader struct {
 	data    []byte
 	lines   []int // where each line begins
 	errs    Errors
-	singles map[string]*section // the tables that stand once: "", "guard", "fail2ban", "retention"
+	singles map[string]*section // the tables that stand once: "", "guard", "fail2ban", "report", "retention"
 	jails   []*section
-	full    bool     // that there are too many jails is told
-	current *section // the table that the next keys belong to; nil: one we do not know, whose keys are passed over
+	lists   []*section
+	full    map[string]bool // the kinds of which it is told that there are too many
+	current *section        // the table that the next keys belong to; nil: one we do not know, whose keys are passed over
 }
 
 // section is a table of the document on its way into the Config.
@@ -42,6 +43,7 @@ func newReader(name string, data []byte) *reader {
 		config: &Config{File: name, where: map[string]Pos{}},
 		data:   data,
 		lines:  []int{0},
+		full:   map[string]bool{},
 	}
 	for i, c := range data {
 		if c == '\n' {
@@ -50,7 +52,7 @@ func newReader(name string, data []byte) *reader {
 	}
 	whole := target{config: r.config}
 	r.singles = map[string]*section{}
-	for _, table := range []string{"", "guard", "fail2ban", "retention"} {
+	for _, table := range []string{"", "guard", "fail2ban", "report", "retention"} {
 		r.singles[table] = &section{table: table, target: whole, seen: map[string]int{}}
 		r.defaults(table, whole)
 	}
@@ -115,11 +117,11 @@ func (r *reader) expression(n *unstable.Node, base int) {
 func (r *reader) header(path []string, at int, array bool) {
 	name := strings.Join(path, ".")
 	switch {
-	case len(path) == 1 && name == "jail":
+	case len(path) == 1 && several(name):
 		if !array {
-			r.fail(at, "write [[jail]], with two brackets: there may be several", "[jail] is not a list of jails")
+			r.fail(at, fmt.Sprintf("write [[%s]], with two brackets: there may be several", name), "[%s] is not a list of %ss", name, name)
 		}
-		r.current = r.newJail(at)
+		r.current = r.another(name, at)
 	case len(path) == 1 && name != "" && r.singles[name] != nil:
 		if array {
 			r.fail(at, fmt.Sprintf("write [%s], with one bracket: there is one", name), "[[%s]] is not a list", name)
@@ -127,7 +129,7 @@ func (r *reader) header(path []string, at int, array bool) {
 		r.current = r.single(name, at)
 	default:
 		r.current = nil
-		r.fail(at, "the tables are [guard], [fail2ban], [[jail]] and [retention]", "unknown table %q", clip(name))
+		r.fail(at, "the tables are [guard], [fail2ban], [[jail]], [[list]], [report] and [retention]", "unknown table %q", clip(name))
 	}
 }
 
@@ -143,13 +145,44 @@ func (r *reader) single(name string, at int) *section {
 	return s
 }
 
-// newJail begins another jail; nil if there are too many, which is told once.
+// several says whether there may be more than one table of a name.
+func several(table string) bool { return table == "jail" || table == "list" }
+
+// another begins another jail or list.
+func (r *reader) another(table string, at int) *section {
+	if table == "list" {
+		return r.newList(at)
+	}
+	return r.newJail(at)
+}
+
+// tooMany tells once that there are more than most of a table.
+func (r *reader) tooMany(table string, at, n, most int) bool {
+	if n < most {
+		return false
+	}
+	if !r.full[table] {
+		r.fail(at, "", "more than %d %ss", most, table)
+	}
+	r.full[table] = true
+	return true
+}
+
+// newList begins another list; nil if there are too many.
+func (r *reader) newList(at int) *section {
+	if r.tooMany("list", at, len(r.lists), maxLists) {
+		return nil
+	}
+	l := &List{where: map[string]Pos{"": r.pos(at)}}
+	s := &section{table: "list", at: at, target: target{config: r.config, list: l}, seen: map[string]int{}}
+	r.lists = append(r.lists, s)
+	r.defaults("list", s.target)
+	return s
+}
+
+// newJail begins another jail; nil if there are too many.
 func (r *reader) newJail(at int) *section {
-	if len(r.jails) == maxJails {
-		if !r.full {
-			r.fail(at, "", "more than %d jails", maxJails)
-		}
-		r.full = true
+	if r.tooMany("jail", at, len(r.jails), maxJails) {
 		return nil
 	}
 	j := &Jail{where: map[string]Pos{"": r.pos(at)}}
@@ -164,7 +197,7 @@ func (r *reader) assign(s *section, path []string, at int, v value) {
 	if s == nil {
 		return
 	}
-	if s.table == "" && (path[0] == "jail" || path[0] != "" && r.singles[path[0]] != nil) {
+	if s.table == "" && (several(path[0]) || path[0] != "" && r.singles[path[0]] != nil) {
 		r.inline(path, at, v)
 		return
 	}
@@ -187,21 +220,21 @@ func (r *reader) assign(s *section, path []string, at int, v value) {
 func (r *reader) inline(path []string, at int, v value) {
 	table := path[0]
 	switch {
-	case table != "jail" && len(path) > 1:
+	case !several(table) && len(path) > 1:
 		s := r.singles[table]
 		if len(s.seen) == 0 && !s.named {
 			s.at = at
 		}
 		r.assign(s, path[1:], at, v)
-	case table != "jail" && v.kind == inlineTable:
+	case !several(table) && v.kind == inlineTable:
 		r.fields(r.single(table, at), v)
-	case table == "jail" && len(path) == 1 && v.kind == list:
+	case several(table) && len(path) == 1 && v.kind == list:
 		for _, item := range v.items {
 			if item.kind != inlineTable {
-				r.fail(item.at, "write each jail under its own [[jail]]", "a jail is a table, not %s", item.kind)
+				r.fail(item.at, fmt.Sprintf("write each %s under its own [[%s]]", table, table), "a %s is a table, not %s", table, item.kind)
 				continue
 			}
-			r.fields(r.newJail(item.at), item)
+			r.fields(r.another(table, item.at), item)
 		}
 	default:
 		r.fail(at, "write its keys "+place(table), "%s is a table, not %s", table, v.kind)
@@ -298,12 +331,20 @@ func (r *reader) finish() {
 	}
 	first := map[string]*section{}
 	for _, s := range r.jails {
-		r.checkName(s, first)
+		r.checkName(s, first, "bans are kept by the name of their jail: give it another one")
 		r.checkTimes(s)
 		if j := s.target.jail; j.Filter == "" {
 			j.Filter = j.Name
 		}
 		r.config.Jails = append(r.config.Jails, *s.target.jail)
+	}
+	clear(first)
+	for _, s := range r.lists {
+		r.checkName(s, first, "a list is known by its name: give it another one")
+		if _, ok := s.seen["url"]; !ok {
+			r.fail(s.at, `write it like url = "abuseipdb:"`, "list without a url")
+		}
+		r.config.Lists = append(r.config.Lists, *s.target.list)
 	}
 }
 
@@ -318,17 +359,16 @@ func (r *reader) checkFail2ban() {
 	}
 }
 
-// checkName wants a name that no jail before has; first collects them.
-func (r *reader) checkName(s *section, first map[string]*section) {
+// checkName wants a name that no jail, or list, before has; first collects them.
+func (r *reader) checkName(s *section, first map[string]*section, why string) {
 	at, ok := s.seen["name"]
 	if !ok {
-		r.fail(s.at, `write it like name = "sshd"`, "jail without a name")
+		r.fail(s.at, `write it like name = `+find(s.table, "name").Example, "%s without a name", s.table)
 		return
 	}
-	name := s.target.jail.Name
+	name := s.target.name()
 	if before := first[name]; before != nil && name != "" {
-		r.fail(at, "bans are kept by the name of their jail: give it another one",
-			"a second jail %q, the first is in line %d", name, r.pos(before.seen["name"]).Line)
+		r.fail(at, why, "a second %s %q, the first is in line %d", s.table, name, r.pos(before.seen["name"]).Line)
 		return
 	}
 	first[name] = s

@@ -56,8 +56,8 @@ func place(table string) string {
 	switch table {
 	case "":
 		return "to the top of the file, before the first [table]"
-	case "jail":
-		return "under a [[jail]]"
+	case "jail", "list":
+		return "under a [[" + table + "]]"
 	}
 	return "under [" + table + "]"
 }
