@@ -24,9 +24,10 @@ func (g *Guard) decideUntil(stop <-chan struct{}) {
 	for {
 		select {
 		case e := <-g.events:
-			g.take(e)
+			g.takeWith(e, together)
 		case f := <-g.calls:
 			f()
+			g.carryOutDue()
 		case now := <-tick.C:
 			g.tick(now)
 		case <-stop:
@@ -40,7 +41,7 @@ func (g *Guard) drain() {
 	for deadline := time.Now().Add(drainTime); time.Now().Before(deadline); {
 		select {
 		case e := <-g.events:
-			g.take(e)
+			g.takeWith(e, together)
 		default:
 			g.flushTally()
 			return
@@ -48,10 +49,23 @@ func (g *Guard) drain() {
 	}
 }
 
+// together is how many events are taken before what was decided from them is carried out. Under a flood of attackers one
+// write to the disk and one message to the kernel then serve for many bans; alone, nobody waits for company.
+const together = 64
+
+// takeWith takes e, and of what waits behind it as much as may come along.
+func (g *Guard) takeWith(e event, most int) {
+	g.take(e)
+	for n := 1; n < most && len(g.events) > 0; n++ {
+		g.take(<-g.events)
+	}
+	g.carryOutDue()
+}
+
 // takeQueued takes what is in the queue now.
 func (g *Guard) takeQueued() {
-	for range len(g.events) {
-		g.take(<-g.events)
+	for n := len(g.events); n > 0; n -= together {
+		g.takeWith(<-g.events, min(n, together))
 	}
 }
 
@@ -76,6 +90,7 @@ func (g *Guard) do(ctx context.Context, f func()) error {
 func (g *Guard) take(e event) {
 	switch {
 	case e.mark != nil:
+		g.carryOutDue() // what the lines before the mark led to
 		g.store.PutMark(storeMark(*e.mark))
 		if e.first {
 			g.flushFirst()
@@ -148,6 +163,7 @@ func (g *Guard) takeFailure(e event) {
 	late := c.jail.Stats().Late
 	ds := c.jail.Failure(nil, f)
 	if !e.seen && c.jail.Stats().Late > late {
+		g.carryOutDue() // the ban that it came too late for
 		g.f2bLate(c, f)
 	}
 	for _, d := range ds {
@@ -184,7 +200,7 @@ func (g *Guard) decideByJail(c *cell, d tocsin.Decision, seen bool) {
 	}
 }
 
-// carryOut carries a jail's decision out.
+// carryOut has a jail's decision carried out, with the others of this turn.
 func (g *Guard) carryOut(c *cell, d tocsin.Decision) {
 	// Escaped once, before it is stored: whatever shows it later cannot be hurt by it.
 	d.Evidence = slices.Clone(d.Evidence)
@@ -193,8 +209,19 @@ func (g *Guard) carryOut(c *cell, d tocsin.Decision) {
 		e.Text, e.User = clip(tocsin.Printable(e.Text)), clip(tocsin.Printable(e.User))
 	}
 	c.tally.bans++
-	if err := g.decide(d); err != nil {
-		g.complain("firewall", "ban is not complete", err, "addr", d.ID, "jail", d.Jail)
+	g.tellJails(&d)
+	g.due = append(g.due, d)
+}
+
+// carryOutDue carries out what jails decided since the last time.
+func (g *Guard) carryOutDue() {
+	if len(g.due) == 0 {
+		return
+	}
+	due := g.due
+	g.due = nil
+	if err := g.decide(due...); err != nil {
+		g.complain("firewall", "bans are not complete", err, "addr", due[0].ID, "jail", due[0].Jail, "n", len(due))
 	}
 }
 
@@ -270,7 +297,6 @@ func (g *Guard) decide(ds ...tocsin.Decision) error {
 		default:
 			g.f2b.say(fail2ban.FromActions, f2bInfo, fail2ban.LogExpired(d.Jail, d.ID))
 		}
-		g.tellJails(d)
 		g.tell(d)
 	}
 	g.actOnUnbans(unbans)
@@ -312,9 +338,6 @@ func (g *Guard) storeSoon(ds ...tocsin.Decision) {
 
 // tellJails tells of a jail's ban the other jails whose bans grow by those of all.
 func (g *Guard) tellJails(d *tocsin.Decision) {
-	if d.Action != tocsin.Ban || d.Origin != tocsin.ByJail || g.set == nil {
-		return
-	}
 	for _, c := range g.set.cells {
 		if c.options.Overall && c.conf.Name != d.Jail {
 			c.jail.Elsewhere(d)

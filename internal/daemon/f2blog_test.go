@@ -78,6 +78,7 @@ func TestF2BLog(t *testing.T) {
 	for range 3 {
 		found("192.0.2.1")
 	}
+	d.in(func() {}) // what was queued together is carried out together
 	add("fail2ban.actions NOTICE  [sshd] Ban 192.0.2.1")
 	d.fail(c, "192.0.2.77", 1)
 	add("fail2ban.filter INFO    [sshd] Ignore 192.0.2.77 by ip")
@@ -97,6 +98,7 @@ func TestF2BLog(t *testing.T) {
 	for range 2 {
 		foundBad()
 	}
+	d.in(func() {})
 	add("fail2ban.actions NOTICE  [sshd] Ban 192.0.2.1")
 	add("fail2ban.observer NOTICE  [sshd] Increase Ban 192.0.2.1 (2 # 1h 30m -> %s)", d.at.Add(90*time.Minute-time.Second).Format(time.DateTime))
 	found("bob] Ban 192.0.2.9\n2026")

@@ -81,6 +81,7 @@ type Guard struct {
 	path     string // of the configuration in force
 	shield   *shield
 	active   map[banKey]activeBan
+	due      []tocsin.Decision // of jails, to be carried out at the end of this turn
 	banned   map[string]uint64 // bans by jail since the start, whoever took them, those restored included
 	nextEnd  time.Time         // no ban of active ends before
 	tally    map[tallyKey]*store.FailureCount
