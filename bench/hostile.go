@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -32,7 +33,7 @@ func hostile(ctx context.Context, b *bench) error {
 		case err != nil:
 			return err
 		default:
-			fmt.Printf("%s: %v of CPU\n", strings.Join(argv[:1], " "), u.cpu.Round(time.Millisecond))
+			fmt.Printf("%s: %v of CPU\n", filepath.Base(argv[0]), u.cpu.Round(time.Millisecond))
 		}
 	}
 	return nil
