@@ -115,6 +115,7 @@ type Decision struct {
 	Jail     string
 	ID       string       // what is banned: PrefixString of Prefix, or what was found where it is no address
 	Prefix   netip.Prefix // masked; zero if ID is no address
+	Addr     netip.Addr   // who failed last, for ByJail; zero if that is no single address
 	Verdict  Verdict
 	Ports    []uint16 // sorted, without doubles; empty: all ports and protocols
 	Proto    Proto

@@ -167,6 +167,9 @@ func (g *Guard) takeFailure(e event) {
 		g.f2bLate(c, f)
 	}
 	for _, d := range ds {
+		if f.Prefix.IsSingleIP() {
+			d.Addr = f.Prefix.Addr()
+		}
 		if wide := d.Prefix; wide.IsValid() && g.shield.narrow(&d, f.Prefix) {
 			c.jail.Lift(wide, d.At) // or the jail would believe that the neighbours are banned too
 		}

@@ -66,7 +66,7 @@ func (f *file) insertDecision(ctx context.Context, d *tocsin.Decision) (n int64,
 	}
 	res, err := f.stmt.putDecision.ExecContext(ctx, d.Jail, d.ID, prefixBytes(d.Prefix), d.Verdict, ports, d.Proto, d.Action, d.Origin,
 		d.Reason, d.By, micros(d.At), untilMicros(d.Until), d.Failures,
-		t.Source, int64(t.Pos.File), t.Pos.Offset, micros(t.At), once(d), len(d.Evidence))
+		t.Source, int64(t.Pos.File), t.Pos.Offset, micros(t.At), d.Addr.Unmap().WithZone("").AsSlice(), once(d), len(d.Evidence))
 	if err != nil {
 		return 0, err
 	}
@@ -97,7 +97,7 @@ func endedBy(d *tocsin.Decision) (by, reason string) {
 // decisionRow is a decision as it lies in the file.
 type decisionRow struct {
 	tocsin.Decision
-	prefix                  []byte
+	prefix, addr            []byte
 	ports                   string
 	at, until, file, lineAt int64
 }
@@ -105,7 +105,7 @@ type decisionRow struct {
 // columns are the places for decisionColumns.
 func (r *decisionRow) columns() []any {
 	return []any{&r.Jail, &r.ID, &r.prefix, &r.Verdict, &r.ports, &r.Proto, &r.Action, &r.Origin, &r.Reason, &r.By, &r.at, &r.until,
-		&r.Failures, &r.Trigger.Source, &r.file, &r.Trigger.Pos.Offset, &r.lineAt}
+		&r.Failures, &r.Trigger.Source, &r.file, &r.Trigger.Pos.Offset, &r.lineAt, &r.addr}
 }
 
 func (r *decisionRow) decision() (tocsin.Decision, error) {
@@ -115,6 +115,7 @@ func (r *decisionRow) decision() (tocsin.Decision, error) {
 	}
 	r.At, r.Until, r.Trigger.At = fromMicros(r.at), fromUntil(r.until), fromMicros(r.lineAt)
 	r.Trigger.Pos.File = uint64(r.file)
+	r.Addr, _ = netip.AddrFromSlice(r.addr) // those of the first version have none
 	if r.ports == "" {
 		return r.Decision, nil
 	}

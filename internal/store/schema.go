@@ -107,6 +107,8 @@ CREATE TABLE mark (
 	at          INTEGER NOT NULL,
 	PRIMARY KEY (source, path)
 ) STRICT, WITHOUT ROWID;
+`, `
+ALTER TABLE decision ADD COLUMN addr BLOB;
 `}
 
 // The files that Open moves aside, beside damaged ones.

@@ -15,12 +15,13 @@ type statements struct {
 	putAllow, dropAllow, putMark        *sql.Stmt
 	decided, active, former, evidence   *sql.Stmt
 	logins, known, allowed, marks       *sql.Stmt
+	after, newest                       *sql.Stmt
 
 	prepared []*sql.Stmt
 }
 
 const decisionColumns = `jail, id, prefix, verdict, ports, proto, action, origin, reason, by, at, until, failures,
-	source, file, "offset", line_at`
+	source, file, "offset", line_at, addr`
 
 func (s *statements) prepare(ctx context.Context, conn *sql.Conn, reader *sql.DB) error {
 	type preparer interface {
@@ -32,7 +33,7 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn, reader *sql.DB
 		text string
 	}{
 		{&s.putDecision, conn, `INSERT INTO decision (` + decisionColumns + `, once, lines)
-			VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING`},
+			VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING`},
 		{&s.putEvidence, conn, `INSERT INTO evidence (decision, i, source, file, "offset", at, text, user) VALUES (?,?,?,?,?,?,?,?)`},
 		{&s.endFormer, conn, `UPDATE decision SET ended = ?1, ended_by = ?2, end_reason = ?3
 			WHERE jail = ?4 AND id = ?5 AND action = 0 AND ended IS NULL AND until > ?1 AND n <> ?6`},
@@ -52,6 +53,10 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn, reader *sql.DB
 		{&s.former, reader, `SELECT ` + strings.Replace(decisionColumns, "until", "coalesce(ended, until)", 1) + ` FROM decision
 			WHERE at >= ? AND jail = ? AND action = 0 AND origin = 0 ORDER BY at, n`},
 		{&s.evidence, reader, `SELECT source, file, "offset", at, text, user FROM evidence WHERE decision = ? ORDER BY i`},
+		{&s.after, reader, `SELECT ` + decisionColumns + `, n,
+			(SELECT min(at) FROM evidence WHERE decision = n), (SELECT max(at) FROM evidence WHERE decision = n)
+			FROM decision WHERE n > ? AND at >= ? ORDER BY n LIMIT ?`},
+		{&s.newest, reader, `SELECT coalesce(max(n), 0) FROM decision`},
 		{&s.logins, reader, `SELECT addr, port, user, source, at, opened FROM login WHERE addr = ? AND at >= ? ORDER BY at, n`},
 		{&s.known, reader, `SELECT addr, port, user, source, at, 1 FROM known WHERE at >= ? ORDER BY at`},
 		{&s.allowed, reader, `SELECT prefix, until, by, note, at FROM allow WHERE until > ? ORDER BY length(prefix), prefix`},
