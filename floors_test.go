@@ -22,6 +22,7 @@ var floors = map[string]struct {
 	"tocsin/internal/regex":       {floor: 1},
 	"tocsin/internal/fail2ban":    {floor: 1, except: []string{"tocsin/internal/regex"}},
 	"tocsin/internal/exec":        {floor: 1},
+	"tocsin/internal/abuseipdb":   {floor: 1},
 	"tocsin/internal/source":      {floor: 2},
 	"tocsin/internal/filter":      {floor: 2},
 	"tocsin/internal/jail":        {floor: 2},
