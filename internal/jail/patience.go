@@ -45,10 +45,11 @@ func (j *Jail) plainLimit(k key, first, at int64) (int, Patience) {
 }
 
 // Login notes a success. One that opens a session clears the failures up to it of the same address and user (unless
-// KeepOnLogin is set), makes the address known and opens the session. One that ends a session closes the session of that address and port; if it names
-// no port, the sessions of that address, those of its user only if it names one.
+// KeepOnLogin is set), makes the address known and opens the session. One that ends a session closes the session of that
+// address and port; if it names no port, the sessions of that address, those of its user only if it names one. A jail that
+// has no patience and clears nothing has no use for logins, and notes none.
 func (j *Jail) Login(l *tocsin.Login) {
-	if !l.Addr.IsValid() {
+	if !l.Addr.IsValid() || j.o.KnownFactor == 1 && j.o.KeepOnLogin {
 		return
 	}
 	addr, at := l.Addr.Unmap().WithZone(""), micros(l.At)
