@@ -83,9 +83,10 @@ var usualPorts = map[string][]uint16{
 // builder turns a configuration into a set. With look it asks the machine where sshd listens and logs; a replay of other
 // machines' logs does not.
 type builder struct {
-	look bool
-	errs config.Errors
-	ssh  struct {
+	look      bool
+	noJournal string // why there is no journal to read; "": there is one
+	errs      config.Errors
+	ssh       struct {
 		asked         bool
 		ports         []uint16
 		sources       []string
@@ -111,7 +112,7 @@ func build(ctx context.Context, c *config.Config, look bool) (*set, error) {
 
 // buildAny makes the set even if no jail of it can run.
 func buildAny(ctx context.Context, c *config.Config, look bool) (*set, config.Errors) {
-	b := builder{look: look}
+	b := builder{look: look, noJournal: host.NoJournal()}
 	s := &set{conf: c}
 	for i := range c.Jails {
 		if !c.Jails[i].Enabled {

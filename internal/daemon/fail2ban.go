@@ -13,7 +13,6 @@ import (
 	"tocsin/internal/config"
 	"tocsin/internal/fail2ban"
 	"tocsin/internal/filter"
-	"tocsin/internal/host"
 	"tocsin/internal/jail"
 	"tocsin/internal/source"
 )
@@ -56,7 +55,7 @@ func (b *builder) fail2ban(s *set) {
 // one for the journal, which its lines look different in.
 func (b *builder) loadFail2ban(dir string) (*fail2ban.Config, error) {
 	loaded, err := fail2ban.Load(fail2ban.LoadOptions{Dir: dir})
-	if err != nil || !b.look || host.NoJournal() != "" {
+	if err != nil || !b.look || b.noJournal != "" {
 		return loaded, err
 	}
 	var journals []string
@@ -286,13 +285,13 @@ func (c *cell) setOptions(conf *config.Config, all *fail2ban.Config) {
 	case j.Bantime > 0 && j.Growth != nil:
 		c.grow(j.Growth)
 	}
-	// fail2ban forgets a ban when both dbpurgeage and three times its length are over.
+	// fail2ban forgets a ban dbpurgeage after three times its length is over (Fail2BanDb._purge_bips).
 	longest := c.options.BanTime
 	for _, d := range c.options.BanTimes {
 		longest = max(longest, d)
 	}
 	kept := conf.Retention.Bans
-	c.options.BanMemory = min(max(c.options.BanMemory, 3*min(longest, longestBan/3)), longestBan)
+	c.options.BanMemory = min(c.options.BanMemory+3*min(longest, longestBan/3), longestBan)
 	if kept != config.Forever && c.options.BanMemory > kept {
 		c.options.BanMemory = kept
 		if j.Growth != nil {

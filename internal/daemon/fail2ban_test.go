@@ -163,15 +163,15 @@ backend = systemd[namespace=other]
 		t.Errorf("a bantime of 0 bans for %v, want a second: 0 is without end to a jail", o.BanTime)
 	}
 	if o := cells["growing"].options; !o.Weigh || !o.Overall || o.BanJitter != 30*time.Second || len(o.BanTimes) < 3 ||
-		!slices.Equal(o.BanTimes[:3], []time.Duration{time.Hour, 2 * time.Hour, 3 * time.Hour}) || o.BanMemory != 24*time.Hour {
+		!slices.Equal(o.BanTimes[:3], []time.Duration{time.Hour, 2 * time.Hour, 3 * time.Hour}) || o.BanMemory != 33*time.Hour {
 		t.Errorf("growing counts by %+v", o)
 	}
 	// What is remembered is at least as much as fail2ban does.
-	if o := cells["plain"].options; o.BanMemory != 24*time.Hour {
-		t.Errorf("plain remembers bans for %v, want dbpurgeage", o.BanMemory)
+	if o := cells["plain"].options; o.BanMemory != 27*time.Hour {
+		t.Errorf("plain remembers bans for %v, want dbpurgeage and three hours", o.BanMemory)
 	}
-	if o := cells["long"].options; o.BanMemory != 9*24*time.Hour {
-		t.Errorf("long remembers bans for %v, want three times the longest", o.BanMemory)
+	if o := cells["long"].options; o.BanMemory != 10*24*time.Hour {
+		t.Errorf("long remembers bans for %v, want dbpurgeage and three times the longest", o.BanMemory)
 	}
 	if c := cells["mails"]; len(c.actions) != 1 || !c.acts || c.options.Verdict != tocsin.Pass {
 		t.Errorf("mails: %d actions, verdict %v; want one, and pass", len(c.actions), c.options.Verdict)
