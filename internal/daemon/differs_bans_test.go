@@ -24,6 +24,7 @@ import (
 	"tocsin/internal/fail2ban"
 	"tocsin/internal/fail2bancli"
 	"tocsin/internal/firewall"
+	"tocsin/internal/host"
 	"tocsin/internal/jail"
 )
 
@@ -67,7 +68,7 @@ func differsSSHSession(t *testing.T) {
 // network is a network namespace with a firewall of ours in it.
 func network(t *testing.T) (ns *os.File, list func() string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
+	if !host.Have(unix.CAP_SYS_ADMIN) {
 		t.Skip("needs root: it makes network namespaces")
 	}
 	made := make(chan error, 1)
@@ -362,6 +363,7 @@ func differsWritable(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only a runner of root distrusts others")
 	}
+	needsRoot(t, unix.CAP_CHOWN)
 	s := newStage(t, "[j]\naction = rec[name=rec]\n", map[string]string{"rec": recording})
 	if err := os.Chmod(s.etc+"/action.d/rec.conf", 0o666); err != nil {
 		t.Fatal(err)
