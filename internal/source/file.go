@@ -114,7 +114,7 @@ func (r *follower) run(ctx context.Context, bell alarm) error {
 type follower struct {
 	*File
 	sink  Sink
-	buf   []byte
+	buf   []byte  // nil until there is a file to read: most logs that a set of jails names are not there
 	tails []*tail // older files first, so that a rotated one is read to its end before the one in its place
 
 	in      *inotify // nil: polling
@@ -140,7 +140,6 @@ func newFollower(f *File, s Sink) *follower {
 	r := &follower{
 		File:      f,
 		sink:      s,
-		buf:       make([]byte, bufSize),
 		watches:   make(map[int][]watched),
 		complaint: make(map[string]string),
 	}
@@ -182,6 +181,9 @@ func (r *follower) read(now time.Time) (more bool) {
 		if ok, again := r.admit(t, now); !ok {
 			more = more || again
 			continue
+		}
+		if r.buf == nil {
+			r.buf = make([]byte, bufSize)
 		}
 		again, err := t.read(r.buf, now, r.sink.Record)
 		t.failed = err != nil && !errors.Is(err, errTruncated)

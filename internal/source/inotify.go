@@ -32,7 +32,7 @@ func newInotify() (*inotify, error) {
 	if err != nil {
 		return nil, fmt.Errorf("inotify: %w", err)
 	}
-	return &inotify{fd: fd, buf: make([]byte, 64<<10)}, nil
+	return &inotify{fd: fd, buf: make([]byte, 16<<10)}, nil
 }
 
 func (in *inotify) close() { unix.Close(in.fd) }
