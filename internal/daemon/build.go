@@ -43,6 +43,7 @@ type cell struct {
 	conf    *config.Jail
 	options jail.Options
 	def     fail2ban.Filter
+	program *filter.Program // of def; nil: it has no failregex
 	loc     *time.Location
 	sources []string
 	found   []string // how ports and sources were found, for people
@@ -85,8 +86,11 @@ var usualPorts = map[string][]uint16{
 type builder struct {
 	look      bool
 	noJournal string // why there is no journal to read; "": there is one
+	old       *set   // in force, whose compiled filters are taken where they are the same; nil: none
 	errs      config.Errors
-	ssh       struct {
+
+	services map[string]uint16 // the names of ports
+	ssh      struct {
 		asked         bool
 		ports         []uint16
 		sources       []string
@@ -95,11 +99,20 @@ type builder struct {
 	}
 }
 
+func newBuilder(look bool, old *set) *builder {
+	return &builder{look: look, old: old, noJournal: host.NoJournal()}
+}
+
 // build makes the set that a configuration asks for. All mistakes are reported at once, each with its place.
 func build(ctx context.Context, c *config.Config, look bool) (*set, error) {
-	s, errs := buildAny(ctx, c, look)
+	return newBuilder(look, nil).build(ctx, c)
+}
+
+func (b *builder) build(ctx context.Context, c *config.Config) (*set, error) {
+	s := b.set(ctx, c)
+	errs := b.errs
 	if len(s.cells) == 0 && len(errs) == 0 {
-		errs = append(errs, s.noneRuns()...)
+		errs = s.noneRuns()
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err // half a look at the machine is none
@@ -110,9 +123,8 @@ func build(ctx context.Context, c *config.Config, look bool) (*set, error) {
 	return s, nil
 }
 
-// buildAny makes the set even if no jail of it can run.
-func buildAny(ctx context.Context, c *config.Config, look bool) (*set, config.Errors) {
-	b := builder{look: look, noJournal: host.NoJournal()}
+// set makes the set even if no jail of it can run.
+func (b *builder) set(ctx context.Context, c *config.Config) *set {
 	s := &set{conf: c}
 	for i := range c.Jails {
 		if !c.Jails[i].Enabled {
@@ -123,7 +135,7 @@ func buildAny(ctx context.Context, c *config.Config, look bool) (*set, config.Er
 	if c.Fail2ban.Dir != "" {
 		b.fail2ban(s)
 	}
-	return s, b.errs
+	return s
 }
 
 // noneRuns says why a set is empty.
@@ -164,7 +176,7 @@ func (b *builder) cell(ctx context.Context, j *config.Jail) *cell {
 	var err error
 	if c.def, err = filter.Load(j.Filter); err != nil {
 		b.wrong(j, "filter", err)
-	} else if _, err = filter.New(c.def, filter.Options{}); err != nil {
+	} else if c.program, err = b.compile(&c.def); err != nil {
 		b.wrong(j, "filter", err)
 	}
 	if j.Timezone != "" {
@@ -258,14 +270,34 @@ func (b *builder) lookForSSH(ctx context.Context) {
 	b.ssh.sources, b.ssh.sourcesReason = host.SSHLog()
 }
 
-// newFilter makes the filter through which one source feeds this jail. Each source has its own: a filter follows sessions.
-// The dates are shared by the filters of a source, so that each line's is looked for once.
-func (c *cell) newFilter(dated bool, dates *filter.Dates) (*filter.Filter, error) {
-	f, err := filter.New(c.def, filter.Options{Location: c.loc, Now: time.Now, NoDate: !dated, Dates: dates})
-	if err != nil {
-		return nil, fmt.Errorf("jail %s: %w", c.conf.Name, err)
+// compile compiles a filter, unless the set in force has it: at a reload few filters are new, and to compile all those of
+// fail2ban takes more memory for a moment than to run them.
+func (b *builder) compile(def *fail2ban.Filter) (*filter.Program, error) {
+	if b.old != nil {
+		for _, c := range b.old.cells {
+			if c.program != nil && c.program.Of(def) {
+				return c.program, nil
+			}
+		}
 	}
-	return f, nil
+	return filter.Compile(*def)
+}
+
+// newFilters makes a filter for each cell, through which the records of one source are taken: a filter follows sessions, so
+// that no two sources share one. Those that look for dates in the same way share what they find, so that the date of each
+// line is looked for once.
+func newFilters(cells []*cell, o filter.Options) []*filter.Filter {
+	var filters []*filter.Filter
+	dates := map[dateKey]*filter.Dates{}
+	for _, c := range cells {
+		k := c.datedAs()
+		if dates[k] == nil {
+			dates[k] = c.program.Dates(c.loc, o.Now)
+		}
+		o.Location, o.Dates = c.loc, dates[k]
+		filters = append(filters, c.program.Filter(o))
+	}
+	return filters
 }
 
 // dateKey says how dates are looked for: two jails with the same key find the same.
@@ -279,11 +311,6 @@ func (c *cell) datedAs() dateKey {
 		k.pattern += p.Text + "\n"
 	}
 	return k
-}
-
-// newDates looks for the dates of the jail's lines. now completes those that leave out the year or the day.
-func (c *cell) newDates(now func() time.Time) (*filter.Dates, error) {
-	return filter.ParseDatepattern(c.def.Datepattern, c.loc, now)
 }
 
 // openSource makes a source by its name, to be read on from the marks.

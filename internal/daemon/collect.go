@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"net/netip"
 	"os"
@@ -146,17 +145,12 @@ func (f *collected) readSources(ctx context.Context, o *DiffOptions) error {
 }
 
 // group makes one filter for each log, through which a source is taken at once.
-func (f *collected) group(logs []*jailLog, dated bool, present func() time.Time) (*filter.Group, error) {
-	var filters []*filter.Filter
+func group(logs []*jailLog, dated bool, present func() time.Time) *filter.Group {
+	var cells []*cell
 	for _, l := range logs {
-		c := l.cell
-		fl, err := filter.New(c.def, filter.Options{Location: c.loc, Now: present, NoDate: !dated, NoLines: true})
-		if err != nil {
-			return nil, fmt.Errorf("jail %s: %w", c.conf.Name, err)
-		}
-		filters = append(filters, fl)
+		cells = append(cells, l.cell)
 	}
-	return filter.NewGroup(filters), nil
+	return filter.NewGroup(newFilters(cells, filter.Options{Now: present, NoDate: !dated, NoLines: true}))
 }
 
 // readFiles reads files one after the other. One that cannot be read is told of, unless none can.
@@ -169,10 +163,7 @@ func (f *collected) readFiles(ctx context.Context, files []string, logs []*jailL
 		return err
 	}
 	present := f.until
-	group, err := f.group(logs, true, func() time.Time { return present })
-	if err != nil {
-		return err
-	}
+	group := group(logs, true, func() time.Time { return present })
 	for _, path := range files {
 		if info, err := os.Stat(path); err == nil {
 			present = info.ModTime()
@@ -195,10 +186,7 @@ func (f *collected) readFiles(ctx context.Context, files []string, logs []*jailL
 }
 
 func (f *collected) readJournal(ctx context.Context, name string, match []string, from time.Time, logs []*jailLog) error {
-	group, err := f.group(logs, false, func() time.Time { return f.until })
-	if err != nil {
-		return err
-	}
+	group := group(logs, false, func() time.Time { return f.until })
 	j, err := source.NewJournal(source.JournalOptions{Name: name, Match: match, Since: from})
 	if err != nil {
 		return err

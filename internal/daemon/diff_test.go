@@ -35,6 +35,7 @@ func diffCell(t *testing.T, change func(*cell)) *set {
 	if change != nil {
 		change(c)
 	}
+	c.program = compiled(t, c.def)
 	return &set{conf: &config.Config{}, cells: []*cell{c}}
 }
 

@@ -288,6 +288,7 @@ func TestRecidive(t *testing.T) {
 	sshd.def = fail2ban.Filter{Name: "sshd", Failregex: []fail2ban.Regex{{Text: `bad <ADDR>$`}}}
 	recidive := testCell(t, jail.Options{Name: "recidive", MaxRetry: 2})
 	recidive.def = recidiveFilter(t)
+	sshd.program, recidive.program = compiled(t, sshd.def), compiled(t, recidive.def)
 	sshd.loc, recidive.loc = time.Local, time.Local
 	sshd.sources, recidive.sources = []string{"file:" + auth}, []string{"file:" + own}
 	d := newDecider(t)

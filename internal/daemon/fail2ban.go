@@ -33,6 +33,7 @@ func (b *builder) fail2ban(s *set) {
 		return
 	}
 	s.f2b = loaded
+	b.services = fail2ban.Services(fail2ban.ServicesFile)
 	for _, j := range loaded.Jails {
 		one := &cell{f2b: j, problems: slices.Clone(j.Problems)}
 		err := j.Err
@@ -130,7 +131,8 @@ func (b *builder) fill(c *cell, conf *config.Config, all *fail2ban.Config) error
 		c.def.Name = j.Name // failregex stands in the jail itself
 	}
 	if len(c.def.Failregex) > 0 {
-		if _, err := filter.New(c.def, filter.Options{}); err != nil {
+		var err error
+		if c.program, err = b.compile(&c.def); err != nil {
 			return err
 		}
 		if err := c.readFrom(); err != nil {
@@ -154,7 +156,7 @@ func (b *builder) fill(c *cell, conf *config.Config, all *fail2ban.Config) error
 	}
 	c.ignoreAll(j.Ignoreip)
 	c.setOptions(conf, all)
-	c.actOn()
+	c.actOn(b.services)
 	c.conf = &config.Jail{
 		Name: j.Name, Filter: cmp.Or(j.FilterSpec, c.def.Name), Sources: c.sources, Enabled: true, Verdict: c.options.Verdict,
 		Ports:    config.Ports{All: len(c.options.Ports) == 0, List: c.options.Ports},
@@ -323,10 +325,10 @@ func (c *cell) grow(g *fail2ban.Growth) {
 }
 
 // actOn sorts the actions of a jail into those that our own firewall does and those that are run.
-func (c *cell) actOn() {
+func (c *cell) actOn(services map[string]uint16) {
 	var walls []fail2ban.Native
 	for _, a := range c.f2b.Actions {
-		n, notes, ok := a.Native()
+		n, notes, ok := a.Native(services)
 		c.problems = append(c.problems, notes...)
 		switch {
 		case ok:

@@ -15,6 +15,7 @@ import (
 	"tocsin/internal/api"
 	"tocsin/internal/config"
 	"tocsin/internal/fail2ban"
+	"tocsin/internal/filter"
 )
 
 // A configuration of fail2ban in few lines: its filters and actions are those that fail2ban's users know by name.
@@ -59,6 +60,51 @@ func built(t *testing.T, dir, settings string) (*set, error) {
 		t.Fatal(err)
 	}
 	return build(context.Background(), c, false)
+}
+
+func compiled(t *testing.T, def fail2ban.Filter) *filter.Program {
+	t.Helper()
+	p, err := filter.Compile(def)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// A reload compiles only what is new: two sets of all filters would take twice the room.
+func TestReloadTakesOverFilters(t *testing.T) {
+	dir, _ := etc(t, `
+[same]
+enabled = true
+filter = login
+logpath = LOG
+[other]
+enabled = true
+filter = login
+maxlines = 2
+logpath = LOG
+`)
+	before, err := built(t, dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "jail.conf")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(text), "maxlines = 2", "maxlines = 3")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	after, err := newBuilder(false, before).build(context.Background(), before.conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false} {
+		if old, c := before.cells[i], after.cells[i]; (old.program == c.program) != want {
+			t.Errorf("jail %s has its program of before: %v, want %v", c.conf.Name, !want, want)
+		}
+	}
 }
 
 // Among them are the rows bantime-zero, own-addresses, recidive-journal, tail, journal-elsewhere, encoding, timezone, ban-memory and

@@ -55,7 +55,9 @@ type Problem struct {
 // Check builds everything that the configuration asks for and starts nothing. Jails of fail2ban's that cannot run are in
 // the plan; every other mistake is an error.
 func Check(ctx context.Context, c *config.Config) (*Plan, error) {
-	s, errs := buildAny(ctx, c, true)
+	b := newBuilder(true, nil)
+	s := b.set(ctx, c)
+	errs := b.errs
 	if len(s.cells) == 0 && len(s.failed) == 0 && len(errs) == 0 {
 		errs = s.noneRuns()
 	}

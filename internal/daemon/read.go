@@ -190,36 +190,24 @@ func (g *Guard) newReader(s *set, name string, now time.Time) (*reader, error) {
 	}
 	r := &reader{name: name, events: g.events, forgeable: spec.Kind != source.KindJournal}
 	o := sourceOptions{log: g.log, since: now, require: s.require(name)}
-	var filters []*filter.Filter
-	dates := map[dateKey]*filter.Dates{} // those that look for dates in the same way share what they find
+	var cells []*cell
 	for _, c := range s.cells {
 		if !c.reads(name) {
 			continue
 		}
-		// Records of the journal and of syslog sockets bring their time along, files are dated line by line.
-		k := c.datedAs()
-		if dates[k] == nil {
-			if dates[k], err = c.newDates(time.Now); err != nil {
-				return nil, err
-			}
-		}
-		f, err := c.newFilter(spec.Kind == source.KindFile, dates[k])
-		if err != nil {
-			return nil, err
-		}
-		r.taps, filters = append(r.taps, tap{cell: c, filter: f}), append(filters, f)
+		cells = append(cells, c)
 		if from := now.Add(-c.options.FindTime); from.Before(o.since) {
 			o.since = from
 		}
-		if o.loc == nil {
-			d, err := c.newDates(time.Now) // of its own: bisecting jumps about in the log
-			if err != nil {
-				return nil, err
-			}
-			o.loc, o.dateOf = c.loc, dateOf(d)
-		}
+	}
+	// Records of the journal and of syslog sockets bring their time along, files are dated line by line.
+	filters := newFilters(cells, filter.Options{Now: time.Now, NoDate: spec.Kind != source.KindFile})
+	for i, c := range cells {
+		r.taps = append(r.taps, tap{cell: c, filter: filters[i]})
 	}
 	r.group = filter.NewGroup(filters)
+	first := cells[0]
+	o.loc, o.dateOf = first.loc, dateOf(first.program.Dates(first.loc, time.Now)) // of its own: bisecting jumps about in the log
 	if o.marks, err = g.marks(name); err != nil {
 		g.log.Warn("cannot tell how far a source was read; reading on from now", "source", name, "err", err)
 	}

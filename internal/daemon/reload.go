@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"runtime/debug"
 	"time"
 
 	"tocsin"
@@ -23,6 +24,8 @@ func (g *Guard) reload(ctx context.Context) (*set, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(g.life, cancel)()
+	// Two sets are there for a moment: collect often meanwhile, so that they take little more room than one.
+	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	next, path, err := g.buildAgain(ctx)
 	g.trouble.reload(err)
 	if err != nil {
@@ -50,7 +53,11 @@ func (g *Guard) buildAgain(ctx context.Context) (*set, string, error) {
 	if c.State != old.State || c.Socket != old.Socket || c.Guard.Observe != old.Guard.Observe {
 		return nil, path, fmt.Errorf("state, socket and observe cannot change while the guard runs; restart it")
 	}
-	next, err := build(ctx, c, true)
+	var b *builder
+	if err := g.do(ctx, func() { b = newBuilder(true, g.set) }); err != nil {
+		return nil, path, err
+	}
+	next, err := b.build(ctx, c)
 	return next, path, err
 }
 
@@ -88,6 +95,7 @@ func (g *Guard) swapLocked(next *set) error {
 		return err
 	}
 	g.startReaders(readers)
+	debug.FreeOSMemory() // to read and compile a configuration takes as much as to run it
 	return nil
 }
 

@@ -71,30 +71,21 @@ func Replay(ctx context.Context, o ReplayOptions) (*Replayed, error) {
 		p.allow.add(a, "allowed by the configuration")
 	}
 	now := func() time.Time { return o.Until }
-	var filters []*filter.Filter
-	dates := map[dateKey]*filter.Dates{}
+	var cells []*cell
 	for _, c := range s.cells {
-		if o.Jail != "" && c.conf.Name != o.Jail || len(c.def.Failregex) == 0 {
-			continue
+		if c.program != nil && (o.Jail == "" || c.conf.Name == o.Jail) {
+			cells = append(cells, c)
 		}
-		k := c.datedAs()
-		if dates[k] == nil {
-			if dates[k], err = c.newDates(now); err != nil {
-				return nil, err
-			}
-		}
-		f, err := filter.New(c.def, filter.Options{Location: c.loc, Now: now, NoLines: true, Dates: dates[k]})
-		if err != nil {
-			return nil, err
-		}
-		filters = append(filters, f)
+	}
+	filters := newFilters(cells, filter.Options{Now: now, NoLines: true})
+	for i, c := range cells {
 		bare := c.options
 		bare.Bare = true
 		j, err := jail.New(bare)
 		if err != nil {
 			return nil, err
 		}
-		p.taps = append(p.taps, replayTap{cell: c, filter: f, jail: j, rules: make([]uint64, len(f.Rules()))})
+		p.taps = append(p.taps, replayTap{cell: c, filter: filters[i], jail: j, rules: make([]uint64, len(c.def.Failregex))})
 	}
 	if len(p.taps) == 0 {
 		return &p.out, nil

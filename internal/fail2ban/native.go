@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"tocsin"
 )
@@ -26,12 +27,13 @@ const maxNativePorts = 1024
 // Native says what the action means to the guard's own firewall. ok is false if it is no ban action that we know, or not
 // any more: the user who changed what iptables-multiport runs wants that to be run. What tags say (port, protocol,
 // blocktype, chain, name) may be anything; the commands, with the tags put in, must be those that fail2ban ships, line by
-// line. The notes say what is not done as it is written, and why a ban action by a known name is run as it is.
+// line. services are the names of ports. The notes say what is not done as it is written, and why a ban action by a known
+// name is run as it is.
 //
 // Not looked at are the commands that stop, check and flush, which the guard has no use for. A ban covers more than
 // fail2ban's where that has no own word here: connections that are already open too, and behind -allports every
 // protocol, not TCP alone.
-func (a *Action) Native() (n Native, notes []Problem, ok bool) {
+func (a *Action) Native(services map[string]uint16) (n Native, notes []Problem, ok bool) {
 	known := nativeKindOf(a.Name)
 	if known == nil || a.Python {
 		return Native{}, nil, false
@@ -49,7 +51,7 @@ func (a *Action) Native() (n Native, notes []Problem, ok bool) {
 	note := func(msg, instead string) {
 		notes = append(notes, Problem{Pos: a.Pos, Msg: msg, Instead: instead})
 	}
-	n.All, n.Ports, n.Proto = a.nativePorts(commands, note)
+	n.All, n.Ports, n.Proto = a.nativePorts(commands, services, note)
 	if chain := nativeChain(commands, note); chain != "" {
 		return asItIs("has its bans in chain " + chain + ", whose packets are not for this host")
 	}
@@ -97,9 +99,16 @@ func nativeKindOf(name string) *nativeKind {
 }
 
 // pattern matches one line of the kind's commands.
-func (k *nativeKind) pattern() *regexp.Regexp {
-	return regexp.MustCompile("^(?:" + nativeParts.Replace(strings.Join(k.lines, "|")) + ")$")
-}
+func (k *nativeKind) pattern() *regexp.Regexp { return nativePatterns()[k.names] }
+
+// nativePatterns are the patterns of all kinds, compiled when the first jail asks.
+var nativePatterns = sync.OnceValue(func() map[string]*regexp.Regexp {
+	patterns := map[string]*regexp.Regexp{}
+	for _, k := range nativeKinds {
+		patterns[k.names] = regexp.MustCompile("^(?:" + nativeParts.Replace(strings.Join(k.lines, "|")) + ")$")
+	}
+	return patterns
+})
 
 // nativeParts are what the patterns of lines have in common: arguments that mean nothing to a shell, and the programs with
 // the options that users give them everywhere.
@@ -209,12 +218,12 @@ var (
 )
 
 // nativePorts reads the ports and the protocol of the action's rules.
-func (a *Action) nativePorts(commands string, note func(msg, instead string)) (all bool, ports []uint16, proto tocsin.Proto) {
+func (a *Action) nativePorts(commands string, services map[string]uint16, note func(msg, instead string)) (all bool, ports []uint16, proto tocsin.Proto) {
 	text, ok := firstGroup(portsWords, commands)
 	if !ok {
 		return true, nil, 0
 	}
-	ports, bad := Ports(text, Services(servicesFile))
+	ports, bad := Ports(text, services)
 	if len(bad) > 0 && len(ports) > 0 {
 		note(fmt.Sprintf("no port has the name %s", strings.Join(bad, ", ")), "the others are covered")
 	}
@@ -326,8 +335,8 @@ func port(word string, services map[string]uint16) (uint16, bool) {
 	return p, ok
 }
 
-// servicesFile is where a system keeps the names of ports (services(5)).
-const servicesFile = "/etc/services"
+// ServicesFile is where a system keeps the names of ports (services(5)).
+const ServicesFile = "/etc/services"
 
 // maxServices is how much of that file is read.
 const maxServices = 4 << 20

@@ -79,7 +79,7 @@ func TestNativeDebian(t *testing.T) {
 		{"sendmail", "", ""},
 	}
 	for _, tt := range tests {
-		n, notes, ok := debianAction(t, "action = "+tt.action).Native()
+		n, notes, ok := debianAction(t, "action = "+tt.action).Native(Services(ServicesFile))
 		got := ""
 		if ok {
 			got = n.String()
@@ -116,7 +116,7 @@ func TestNativeOverridden(t *testing.T) {
 		if err != nil || len(c.Jails) == 0 || len(c.Jails[0].Actions) == 0 {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
-		n, notes, ok := c.Jails[0].Actions[0].Native()
+		n, notes, ok := c.Jails[0].Actions[0].Native(Services(ServicesFile))
 		got := ""
 		if ok {
 			got = n.String()

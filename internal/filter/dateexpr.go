@@ -55,11 +55,11 @@ func compileDates(p datePattern, flags regex.Flags, exprs ...string) (datePatter
 		}
 		e.fields = append(e.fields, fields)
 	}
-	set, err := regex.NewSet(all, regex.Options{CacheBytes: dateCacheBytes})
-	if err != nil {
+	var err error
+	if e.set, err = regex.NewSet(all, regex.Options{CacheBytes: dateCacheBytes}); err != nil {
 		return p, err
 	}
-	e.matcher, p.expr = set.NewMatcher(), e
+	p.expr = e
 	return p, nil
 }
 

@@ -3,6 +3,7 @@ package filter
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,10 +57,11 @@ var dateCodes = []struct{ code, expr string }{
 
 // dateExpr is a compiled line of a datepattern: one expression, or one for each default format.
 type dateExpr struct {
-	matcher *regex.Matcher
-	fields  [][]dateField // by rule
-	rule    int           // the one that found the last date
-	blank   bool          // the last line fitted, but for a date, which the pattern lets be missing
+	set     *regex.Set
+	fields  [][]dateField  // by rule
+	matcher *regex.Matcher // nil until a Dates uses it
+	rule    int            // the one that found the last date
+	blank   bool           // the last line fitted, but for a date, which the pattern lets be missing
 }
 
 // dateField says which group tells which part of a date. Groups are asked in their order, so a later one wins.
@@ -80,11 +82,30 @@ const (
 // or {LEPOCH} in it, as fail2ban reads them (jail.conf(5)). The error is a *fail2ban.Error, or several joined.
 // loc and now are those of NewDates.
 func ParseDatepattern(lines []fail2ban.Regex, loc *time.Location, now func() time.Time) (*Dates, error) {
-	d := NewDates(loc, now)
-	if len(lines) == 0 {
-		return d, nil
+	patterns, err := parsePatterns(lines)
+	if err != nil {
+		return nil, err
 	}
-	d.patterns = nil
+	d := NewDates(loc, now)
+	d.use(patterns)
+	return d, nil
+}
+
+// use makes d look for patterns, which stay as they are; none means every format known by default.
+func (d *Dates) use(patterns []datePattern) {
+	if len(patterns) == 0 {
+		return
+	}
+	d.patterns = slices.Clone(patterns)
+	for i := range d.patterns {
+		if e := d.patterns[i].expr; e != nil {
+			d.patterns[i].expr = &dateExpr{set: e.set, fields: e.fields, matcher: e.set.NewMatcher()}
+		}
+	}
+}
+
+// parsePatterns reads the lines of a datepattern.
+func parsePatterns(lines []fail2ban.Regex) (patterns []datePattern, err error) {
 	var errs []error
 	for _, line := range lines {
 		p, err := parsePattern(line.Text)
@@ -92,9 +113,9 @@ func ParseDatepattern(lines []fail2ban.Regex, loc *time.Location, now func() tim
 			errs = append(errs, &fail2ban.Error{Pos: line.Pos, Msg: fmt.Sprintf("datepattern %q: %v", line.Text, err)})
 			continue
 		}
-		d.patterns = append(d.patterns, p)
+		patterns = append(patterns, p)
 	}
-	return d, errors.Join(errs...)
+	return patterns, errors.Join(errs...)
 }
 
 // parsePattern reads one line of a datepattern.

@@ -10,13 +10,10 @@
 package filter
 
 import (
-	"errors"
-	"slices"
 	"time"
 
 	"tocsin"
 	"tocsin/internal/fail2ban"
-	"tocsin/internal/regex"
 )
 
 // maxLine is the length at which a line counts as cut off. What a stranger wrote may then stand at its right-hand end,
@@ -39,8 +36,6 @@ type Options struct {
 	NoLines bool
 	// Groups says that somebody reads the named groups of what is found (Filter.Groups).
 	Groups bool
-	// Regex bounds the matcher's memory and steps.
-	Regex regex.Options
 }
 
 // Kind is what a line is to a filter.
@@ -94,23 +89,17 @@ type Stats struct {
 
 // Filter reads the lines of one source for one jail. It belongs to one goroutine.
 type Filter struct {
-	name        string
-	texts       []string // the failregex as they were written
-	names       []string // of the groups, by slot
-	told        []slot   // those whose text matters, and that some rule has
-	port        slot     // of a group that is simply named port, for logins; -1: none
-	dates       *Dates
-	now         func() time.Time
-	noDate      bool
-	noLines     bool
-	prefix      *rules // nil: the whole line is the content
-	content     int    // the group of prefix that is the content; 0: the whole line
-	fail        *rules
-	ignore      *rules // nil: none
-	ignoreFirst bool   // ignoreregex is asked about the whole line before anything else
-	ring        *ring  // nil unless a match may span several lines
-	sessions    *sessions
-	groups      *found // nil: nobody reads them
+	*Program
+	dates    *Dates
+	now      func() time.Time
+	noDate   bool
+	noLines  bool
+	prefix   *matching // nil: the whole line is the content
+	fail     *matching
+	ignore   *matching // nil: none
+	ring     *ring     // nil unless a match may span several lines
+	sessions *sessions
+	groups   *found // nil: nobody reads them
 
 	peers   *Group // nil: every line is shown
 	scratch []byte // a line whose date was cut out of its middle
@@ -121,72 +110,14 @@ type Filter struct {
 	stats   Stats
 }
 
-// New compiles a filter. Every mistake in it is told at once, each with the file and line of the expression and the
-// place inside it (fail2ban.Errors lists them).
+// New compiles a filter that is needed once: see Compile.
 func New(def fail2ban.Filter, o Options) (*Filter, error) {
-	c := newCompiler(def)
-	c.options = o.Regex
-	f := &Filter{name: def.Name, now: o.Now, noDate: o.NoDate, noLines: o.NoLines, dates: o.Dates}
-	if f.now == nil {
-		f.now = time.Now
+	p, err := Compile(def)
+	if err != nil {
+		return nil, err
 	}
-	if f.dates == nil {
-		var err error
-		if f.dates, err = ParseDatepattern(def.Datepattern, o.Location, o.Now); err != nil {
-			c.errs = append(c.errs, err)
-		}
-	}
-	f.compile(c, def)
-	if len(c.errs) > 0 {
-		return nil, errors.Join(c.errs...)
-	}
-	f.names, f.port = c.names, slices.Index(c.names, "port")
-	f.spans, f.values = make([]span, len(c.names)), make(parts, len(c.names))
-	for i := range f.names {
-		if tells(i) && c.used[i] {
-			f.told = append(f.told, i)
-		}
-	}
-	f.sessions = newSessions(len(c.names), f.told)
-	if o.Groups {
-		f.groups = &found{}
-	}
-	return f, nil
+	return p.Filter(o), nil
 }
-
-// compile sets the rules of f.
-func (f *Filter) compile(c *compiler, def fail2ban.Filter) {
-	if len(def.Failregex) == 0 {
-		c.errs = append(c.errs, errors.New("filter "+def.Name+" has no failregex"))
-		return
-	}
-	named := true
-	if def.Prefregex.Text != "" {
-		if f.prefix = c.list("prefregex", []fail2ban.Regex{def.Prefregex}, 0); f.prefix != nil {
-			named = f.prefix.groups[0].identifies()
-			f.content = f.prefix.groups[0].group(slotContent)
-		}
-	} else {
-		named = false
-	}
-	var flags regex.Flags
-	if def.Maxlines > 1 {
-		flags = regex.Multiline
-		f.ring = &ring{most: min(def.Maxlines, maxRingLines)}
-	}
-	f.fail = c.list("failregex", def.Failregex, flags)
-	f.ignore = c.list("ignoreregex", def.Ignoreregex, 0)
-	f.ignoreFirst = len(def.Ignoreregex) > 0 && len(def.Ignoreregex) < len(def.Failregex)-2
-	for i, re := range def.Failregex {
-		f.texts = append(f.texts, re.Text)
-		if f.fail != nil && !named && !f.fail.groups[i].identifies() {
-			c.fail(re, "failregex", "nothing in it says who is to blame", "write <HOST> or <ADDR> where the address stands, or tie lines together with <F-MLFID>")
-		}
-	}
-}
-
-// Rules are the failregex as they were written, in the order of Result.Rule.
-func (f *Filter) Rules() []string { return slices.Clone(f.texts) }
 
 // Last is the time of the line that was read last, zero before the first. A line without a date has that of the one before.
 func (f *Filter) Last() time.Time {
@@ -206,10 +137,8 @@ func (f *Filter) Stats() Stats {
 	s.Sessions = f.sessions.n
 	s.Dropped += f.sessions.dropped
 	s.Nameless += f.sessions.lost
-	for _, r := range []*rules{f.prefix, f.fail, f.ignore} {
-		if r != nil {
-			s.OutOfStep += r.matcher.Stats().OutOfSteps
-		}
+	for _, r := range []*matching{f.prefix, f.fail, f.ignore} {
+		s.OutOfStep += r.stats().OutOfSteps
 	}
 	return s
 }
@@ -287,7 +216,7 @@ func (f *Filter) cut(text []byte, from, to int) []byte {
 // match finds the first rule that fits the line without its date, and sets f.spans. The kind is Nothing, Ignored or
 // Failed; Failed means only that a rule fits.
 func (f *Filter) match(text []byte) (Kind, int) {
-	if f.ignoreFirst && f.ignore.matcher.Match(text) >= 0 {
+	if f.ignoreFirst && f.ignore.match(text) >= 0 {
 		f.stats.Ignored++
 		return Ignored, -1
 	}
@@ -295,7 +224,7 @@ func (f *Filter) match(text []byte) (Kind, int) {
 	if rule < 0 {
 		return Nothing, -1
 	}
-	if f.ignore != nil && f.ignore.matcher.Match(content) >= 0 {
+	if f.ignore != nil && f.ignore.match(content) >= 0 {
 		f.stats.Ignored++
 		return Ignored, rule
 	}
@@ -307,7 +236,7 @@ func (f *Filter) match(text []byte) (Kind, int) {
 func (f *Filter) search(text []byte) (rule int, content []byte, offset int) {
 	content = text
 	if f.prefix != nil {
-		if f.prefix.matcher.Match(text) < 0 {
+		if f.prefix.match(text) < 0 {
 			return -1, nil, 0
 		}
 		if f.content > 0 {
@@ -316,7 +245,7 @@ func (f *Filter) search(text []byte) (rule int, content []byte, offset int) {
 			}
 		}
 	}
-	return f.fail.matcher.Match(content), content, offset
+	return f.fail.match(content), content, offset
 }
 
 // group sets f.spans from the last match: the groups of prefregex, and over them those of the rule.
@@ -451,7 +380,7 @@ func (f *Filter) helper(rule int) Result {
 
 // failed answers with a failure of who, of whom values tell more.
 func (f *Filter) failed(rule int, who *identity, values parts, now seen, context []tocsin.Line) Result {
-	f.failure = tocsin.Failure{Filter: f.name, ID: who.id, Prefix: who.prefix, Host: who.host, User: again(f.failure.User, values[slotUser]),
+	f.failure = tocsin.Failure{Filter: f.def.Name, ID: who.id, Prefix: who.prefix, Host: who.host, User: again(f.failure.User, values[slotUser]),
 		At: now.at, Line: f.line(now), Context: context}
 	if !f.noLines {
 		f.failure.Fields = f.fields(values, who)

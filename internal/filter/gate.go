@@ -252,12 +252,12 @@ func begins(text []byte, folded string) bool {
 // it, so that a text which they ask for may stand on both sides of the date: see cutting.
 func (f *Filter) demand() demand {
 	how := f.cutting()
-	fail, prefix := f.fail.demand(how), f.prefix.demand(how)
+	fail, prefix := f.rules.fail.demand(how), f.rules.prefix.demand(how)
 	either := fail
 	if either == nil {
 		either = prefix
 	}
-	ignore := f.ignore.demand(how)
+	ignore := f.rules.ignore.demand(how)
 	switch {
 	case f.ignoreFirst && (either == nil || ignore == nil): // lines that it fits are told apart from others
 		return demand{}
@@ -275,7 +275,7 @@ func (f *Filter) demand() demand {
 func (f *Filter) mark() byte {
 	const rare = `"'<>#%&*!?;=+/` // folded, none of them a letter
 	for i := range len(rare) {
-		if f.fail.mark(rare[i]) || f.prefix.mark(rare[i]) {
+		if f.rules.fail.mark(rare[i]) || f.rules.prefix.mark(rare[i]) {
 			return rare[i]
 		}
 	}

@@ -73,7 +73,7 @@ type answer struct {
 }
 
 func answerOf(f *Filter, r Result) answer {
-	a := answer{filter: f.name, kind: r.Kind, rule: r.Rule}
+	a := answer{filter: f.def.Name, kind: r.Kind, rule: r.Rule}
 	if r.Failure != nil {
 		a.failure = *r.Failure
 	}
@@ -108,7 +108,7 @@ func compareGroup(t *testing.T, alone []*Filter, together *Group, lines [][]byte
 		want, got := f.Stats(), together.filters[i].Stats()
 		want.Undated, got.Undated, want.Dropped, got.Dropped = 0, 0, 0, 0 // of lines that were shown
 		if got != want {
-			t.Errorf("%s counts %+v together, %+v alone", f.name, got, want)
+			t.Errorf("%s counts %+v together, %+v alone", f.def.Name, got, want)
 		}
 	}
 	t.Logf("%d lines, %d filters: %d answers", len(lines), len(alone), found)

@@ -62,7 +62,7 @@ func TestHostileLines(t *testing.T) {
 			f.Line(&rec)
 			steps += f.steps()
 			if f.Stats().OutOfStep > 0 {
-				t.Errorf("%s: %s ran out of steps", kind, f.name)
+				t.Errorf("%s: %s ran out of steps", kind, f.def.Name)
 			}
 		}
 		if d := time.Since(start); d > slowest {
@@ -76,10 +76,8 @@ func TestHostileLines(t *testing.T) {
 }
 
 func (f *Filter) steps() (n uint64) {
-	for _, r := range []*rules{f.prefix, f.fail, f.ignore} {
-		if r != nil {
-			n += r.matcher.Stats().Steps
-		}
+	for _, r := range []*matching{f.prefix, f.fail, f.ignore} {
+		n += r.stats().Steps
 	}
 	return n
 }

@@ -113,7 +113,7 @@ func (f *Filter) overLines(r *tocsin.Record, n uint64, wanted bool) Result {
 	}
 	at, from, to := f.date(r, n)
 	text := f.cut(r.Text, from, to)
-	if f.ignoreFirst && f.ignore.matcher.Match(text) >= 0 {
+	if f.ignoreFirst && f.ignore.match(text) >= 0 {
 		f.stats.Ignored++
 		return Result{Kind: Ignored, Rule: -1}
 	}
@@ -130,7 +130,7 @@ func (f *Filter) overLines(r *tocsin.Record, n uint64, wanted bool) Result {
 		begin, end = 0, len(content) // prefregex chose the lines
 	}
 	taken := f.ring.take(offset+begin, offset+end, f.skipped())
-	if f.ignore != nil && f.ignore.matcher.Match([]byte(textOf(taken))) >= 0 {
+	if f.ignore != nil && f.ignore.match([]byte(textOf(taken))) >= 0 {
 		f.stats.Ignored++
 		return Result{Kind: Ignored, Rule: rule}
 	}

@@ -66,11 +66,41 @@ var unset = span{-1, -1}
 
 func (s span) empty() bool { return s.to <= s.from }
 
-// rules is a compiled list of expressions, with the layout of each.
+// rules is a compiled list of expressions, with the layout of each. It is immutable.
 type rules struct {
-	matcher  *regex.Matcher
+	set      *regex.Set
 	groups   []groups
 	required [][]regex.Clause // by rule
+}
+
+// matching is rules at work for one source.
+type matching struct {
+	*rules
+	matcher *regex.Matcher // nil until a text is matched: most filters of a large set never see one
+}
+
+// work puts rules to work; nil if there are none.
+func (r *rules) work() *matching {
+	if r == nil {
+		return nil
+	}
+	return &matching{rules: r}
+}
+
+// match finds the first rule that matches in text, or -1.
+func (m *matching) match(text []byte) int {
+	if m.matcher == nil {
+		m.matcher = m.set.NewMatcher()
+	}
+	return m.matcher.Match(text)
+}
+
+// stats are those of the matcher; zero if there are no rules.
+func (m *matching) stats() regex.Stats {
+	if m == nil || m.matcher == nil {
+		return regex.Stats{}
+	}
+	return m.matcher.Stats()
 }
 
 // compiler turns the lines of a filter into rules and collects every mistake.
@@ -78,7 +108,6 @@ type compiler struct {
 	names     []string      // by slot
 	used      map[slot]bool // slots that some expression fills
 	hostNames bool          // <HOST> takes names
-	options   regex.Options
 	errs      []error
 }
 
@@ -138,12 +167,11 @@ func (c *compiler) list(kind string, list []fail2ban.Regex, flags regex.Flags) *
 	if len(all) == 0 || len(all) < len(list) {
 		return nil
 	}
-	set, err := regex.NewSet(all, c.options)
-	if err != nil {
+	var err error
+	if r.set, err = regex.NewSet(all, regex.Options{}); err != nil {
 		c.fail(list[0], kind, err.Error(), "")
 		return nil
 	}
-	r.matcher = set.NewMatcher()
 	return r
 }
 
@@ -190,7 +218,7 @@ func (g groups) group(in slot) int {
 
 // overlay copies the groups of the rule that matched into spans. text began at byte offset of the line. A group that
 // took no part erases what an earlier expression put there, as in fail2ban.
-func (r *rules) overlay(rule, offset int, spans []span) {
+func (r *matching) overlay(rule, offset int, spans []span) {
 	g := &r.groups[rule]
 	for _, s := range g.slots {
 		from, to := r.matcher.Group(s.group)
