@@ -39,6 +39,8 @@ var floors = map[string]struct {
 	"tocsin/e2e/lab":              {floor: 5},
 	"tocsin/e2e/demo":             {floor: 5, except: []string{"tocsin/e2e/lab"}},
 	"tocsin/bench":                {floor: 5, except: []string{"tocsin/e2e/lab"}},
+
+	"tocsin/internal/abuseipdb/fake": {floor: 1}, // a server for tests
 }
 
 // apiMayImport are the rooms of floor 2 that the HTTP floor may look into: it shows what they hold.
