@@ -130,7 +130,8 @@ func (g *Guard) retire(a *actor) {
 func (g *Guard) tellRunning(a *actor, family string, tell func(action.Notice)) {
 	for k, b := range g.active {
 		if k.jail == a.jail && (family == "" || familyOf(b.prefix) == family) {
-			tell(g.notice(a, &tocsin.Decision{Jail: k.jail, ID: k.id, Prefix: b.prefix, Origin: b.origin, At: b.at, Until: b.until}, true))
+			d := b.decision(k)
+			tell(g.notice(a, &d, true))
 		}
 	}
 }

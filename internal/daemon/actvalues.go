@@ -127,7 +127,7 @@ func (g *Guard) valuesOf(ctx context.Context, a *actor, b *banOf) map[string]str
 	addr := b.addr()
 	v := map[string]string{
 		"ip": b.ID, "fid": b.ID, "family": b.family(), "ip-rev": reversed(addr), "ip-host": "",
-		"time": strconv.FormatInt(b.At.Unix(), 10), "bantime": banSeconds(&b.Decision), "bancount": strconv.Itoa(b.Former),
+		"time": strconv.FormatInt(b.At.Unix(), 10), "bantime": banSeconds(&b.Decision), "bancount": strconv.Itoa(b.Former + 1),
 		"restored": "0",
 	}
 	if !b.Prefix.IsValid() && addr.IsValid() {
@@ -219,10 +219,13 @@ func (g *Guard) valuesFromStore(a *actor, b *banOf, v map[string]string) {
 
 // bansOf are the newest bans of the same id, by one jail or, if that is "", by all.
 func (g *Guard) bansOf(b *banOf, jail string, most int) []store.Ban {
-	if !b.Prefix.IsValid() {
-		return nil // the store finds addresses
+	q := store.Query{Jail: jail, Limit: maxHistory, WithEvidence: true}
+	if b.Prefix.IsValid() {
+		q.Addr = b.Prefix.Addr()
+	} else {
+		q.ID = b.ID
 	}
-	rows, err := g.store.Bans(store.Query{Addr: b.Prefix.Addr(), Jail: jail, Limit: maxHistory, WithEvidence: true})
+	rows, err := g.store.Bans(q)
 	if err != nil {
 		g.log.Warn("an action is not told of earlier bans", "addr", b.ID, "err", err)
 		return nil

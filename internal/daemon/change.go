@@ -294,7 +294,7 @@ func (g *Guard) lift(chosen func(banKey, activeBan) bool, like tocsin.Decision) 
 			continue
 		}
 		d := like
-		d.Jail, d.ID, d.Prefix, d.Action, d.Origin = k.jail, k.id, b.prefix, tocsin.Unban, tocsin.ByOperator
+		d.Jail, d.ID, d.Prefix, d.Action, d.Origin, d.Former = k.jail, k.id, b.prefix, tocsin.Unban, tocsin.ByOperator, b.former
 		ds, ids = append(ds, d), append(ids, k.id)
 		if c := g.cellNamed(k.jail); c != nil {
 			c.lift(b.prefix, k.id, like.At)

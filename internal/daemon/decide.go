@@ -377,10 +377,15 @@ func (g *Guard) remember(d *tocsin.Decision) {
 		}
 		g.banned[d.Jail]++
 	}
-	g.active[k] = activeBan{at: d.At, until: d.Until, prefix: d.Prefix, origin: d.Origin}
+	g.active[k] = activeBan{at: d.At, until: d.Until, prefix: d.Prefix, origin: d.Origin, former: d.Former}
 	if !d.Until.IsZero() && (g.nextEnd.IsZero() || d.Until.Before(g.nextEnd)) {
 		g.nextEnd = d.Until
 	}
+}
+
+// decision is what is kept at hand of the decision that k was banned by.
+func (b activeBan) decision(k banKey) tocsin.Decision {
+	return tocsin.Decision{Jail: k.jail, ID: k.id, Prefix: b.prefix, Origin: b.origin, At: b.at, Until: b.until, Former: b.former}
 }
 
 // maxActive is how many running bans are kept at hand, as many as the firewall takes.
@@ -414,7 +419,9 @@ func (g *Guard) endBans(now time.Time) {
 		case !now.Before(b.until):
 			delete(g.active, k)
 			g.f2bUnban(k.jail, k.id)
-			ended = append(ended, tocsin.Decision{Action: tocsin.Unban, Jail: k.jail, ID: k.id, Prefix: b.prefix, Origin: b.origin, At: b.at, Until: b.until})
+			d := b.decision(k)
+			d.Action = tocsin.Unban
+			ended = append(ended, d)
 			g.log.Info("ban ended", "addr", k.id, "jail", k.jail)
 		case g.nextEnd.IsZero() || b.until.Before(g.nextEnd):
 			g.nextEnd = b.until

@@ -123,6 +123,7 @@ type activeBan struct {
 	at, until time.Time
 	prefix    netip.Prefix
 	origin    tocsin.Origin
+	former    int // bans before it, as in Decision
 	late      int // failures since, as far as fail2ban's log wants to know
 }
 

@@ -265,7 +265,7 @@ func idPrefix(c *cell, id string) (p netip.Prefix, ok bool) {
 func (m *move) decision(c *cell, prefix netip.Prefix, b fail2ban.DatabaseBan) tocsin.Decision {
 	d := tocsin.Decision{
 		Jail: c.conf.Name, ID: b.ID, Prefix: prefix, Verdict: c.options.Verdict, Ports: c.options.Ports, Proto: c.options.Proto,
-		Action: tocsin.Ban, Origin: tocsin.ByJail, By: "fail2ban", Reason: "banned by hand, with fail2ban", At: b.At.UTC(), Failures: b.Failures,
+		Action: tocsin.Ban, Origin: tocsin.ByJail, By: "fail2ban", Reason: "banned by hand, with fail2ban", At: b.At.UTC(), Failures: b.Failures, Former: max(0, b.Count-1),
 	}
 	if prefix.IsValid() {
 		d.ID = tocsin.PrefixString(prefix)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"tocsin/internal/api"
 	"tocsin/internal/config"
 	"tocsin/internal/fail2ban"
+	"tocsin/internal/store"
 )
 
 // moveIn imports a database into the store of w, which has no guard.
@@ -99,6 +101,19 @@ func TestImport(t *testing.T) {
 		}
 		if fmt.Sprintf("%+v", got.Jails) != fmt.Sprintf("%+v", want) || got.Broken != 1 {
 			t.Errorf("imported %+v, %d broken\nwant %+v", got.Jails, got.Broken, want)
+		}
+	}
+	st, err := store.Open(filepath.Join(w.importOptions().Config.State, storeName), store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bans, err := st.Active(now)
+	if err := errors.Join(err, st.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range bans { // <bancount> of an action goes on from it
+		if want := map[string]int{"198.18.5.1": 1}[b.ID]; b.Former != want {
+			t.Errorf("%s was banned %d times before, want %d", b.ID, b.Former, want)
 		}
 	}
 	w.start()

@@ -176,7 +176,8 @@ func (g *Guard) teach(c *cell, active map[banKey]activeBan, now time.Time) {
 	}
 	for k, b := range active {
 		if k.jail == name && b.origin != tocsin.ByJail {
-			c.jail.Banned(&tocsin.Decision{Jail: name, ID: k.id, Prefix: b.prefix, Origin: b.origin, At: b.at, Until: b.until})
+			d := b.decision(k)
+			c.jail.Banned(&d)
 		}
 	}
 	logins, err := g.store.KnownSince(now.Add(-o.KnownFor))

@@ -66,7 +66,7 @@ func (f *file) insertDecision(ctx context.Context, d *tocsin.Decision) (n int64,
 	}
 	res, err := f.stmt.putDecision.ExecContext(ctx, d.Jail, d.ID, prefixBytes(d.Prefix), d.Verdict, ports, d.Proto, d.Action, d.Origin,
 		d.Reason, d.By, micros(d.At), untilMicros(d.Until), d.Failures,
-		t.Source, int64(t.Pos.File), t.Pos.Offset, micros(t.At), d.Addr.Unmap().WithZone("").AsSlice(), once(d), len(d.Evidence))
+		t.Source, int64(t.Pos.File), t.Pos.Offset, micros(t.At), d.Addr.Unmap().WithZone("").AsSlice(), d.Former, once(d), len(d.Evidence))
 	if err != nil {
 		return 0, err
 	}
@@ -105,7 +105,7 @@ type decisionRow struct {
 // columns are the places for decisionColumns.
 func (r *decisionRow) columns() []any {
 	return []any{&r.Jail, &r.ID, &r.prefix, &r.Verdict, &r.ports, &r.Proto, &r.Action, &r.Origin, &r.Reason, &r.By, &r.at, &r.until,
-		&r.Failures, &r.Trigger.Source, &r.file, &r.Trigger.Pos.Offset, &r.lineAt, &r.addr}
+		&r.Failures, &r.Trigger.Source, &r.file, &r.Trigger.Pos.Offset, &r.lineAt, &r.addr, &r.Former}
 }
 
 func (r *decisionRow) decision() (tocsin.Decision, error) {

@@ -109,6 +109,8 @@ CREATE TABLE mark (
 ) STRICT, WITHOUT ROWID;
 `, `
 ALTER TABLE decision ADD COLUMN addr BLOB;
+`, `
+ALTER TABLE decision ADD COLUMN former INTEGER NOT NULL DEFAULT 0;
 `}
 
 // The files that Open moves aside, beside damaged ones.

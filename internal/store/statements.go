@@ -21,7 +21,7 @@ type statements struct {
 }
 
 const decisionColumns = `jail, id, prefix, verdict, ports, proto, action, origin, reason, by, at, until, failures,
-	source, file, "offset", line_at, addr`
+	source, file, "offset", line_at, addr, former`
 
 func (s *statements) prepare(ctx context.Context, conn *sql.Conn, reader *sql.DB) error {
 	type preparer interface {
@@ -33,7 +33,7 @@ func (s *statements) prepare(ctx context.Context, conn *sql.Conn, reader *sql.DB
 		text string
 	}{
 		{&s.putDecision, conn, `INSERT INTO decision (` + decisionColumns + `, once, lines)
-			VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING`},
+			VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING`},
 		{&s.putEvidence, conn, `INSERT INTO evidence (decision, i, source, file, "offset", at, text, user) VALUES (?,?,?,?,?,?,?,?)`},
 		{&s.endFormer, conn, `UPDATE decision SET ended = ?1, ended_by = ?2, end_reason = ?3
 			WHERE jail = ?4 AND id = ?5 AND action = 0 AND ended IS NULL AND until > ?1 AND n <> ?6`},

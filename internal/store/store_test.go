@@ -46,7 +46,7 @@ func ban(n, lines int) tocsin.Decision {
 	p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}), 32)
 	d := tocsin.Decision{
 		Jail: "sshd", ID: p.String(), Prefix: p, Ports: []uint16{22, 2200}, Reason: "5 failures in 41 s (the limit is 5 in 10 min)",
-		At: t0.Add(time.Duration(n) * time.Second), Until: t0.Add(time.Duration(n)*time.Second + 15*time.Minute), Failures: 5,
+		At: t0.Add(time.Duration(n) * time.Second), Until: t0.Add(time.Duration(n)*time.Second + 15*time.Minute), Failures: 5, Former: n % 3,
 	}
 	d.Trigger = tocsin.Line{Source: "file:/var/log/auth.log", Pos: tocsin.Position{File: 1<<63 + 7, Offset: int64(100 * n)}, At: d.At}
 	for i := range lines {
