@@ -6,7 +6,7 @@ import "testing"
 // gives them up for the whole process, so they are held before a test starts one: tests run in the order of their files'
 // names.
 func TestWhatDiffersByRoot(t *testing.T) {
-	for _, id := range []string{"all-ports", "answers", "open", "own-table", "stop", "actname", "bad-value", "broken-jail", "broken-line", "root-only"} {
+	for _, id := range []string{"all-ports", "log-packets", "answers", "open", "own-table", "stop", "actname", "bad-value", "broken-jail", "broken-line", "root-only"} {
 		t.Run(id, differences[id])
 	}
 }

@@ -199,6 +199,11 @@ func differsLogPackets(t *testing.T) {
 	if len(c.native) != 1 {
 		t.Error("it is not done by our firewall")
 	}
+	ns, list := network(t)
+	banIn(t, ns)
+	if got := list(); !strings.Contains(got, "counter packets 0") || strings.Contains(got, "log prefix") {
+		t.Errorf("the kernel holds\n%s\nwant that packets are counted and not logged", got)
+	}
 }
 
 // runAsWritten checks that a ban action of Debian's is run instead of done by our firewall.
@@ -413,6 +418,17 @@ func differsClientAttempt(t *testing.T) {
 	}
 	if y := w.why(attacker); len(y.Standing) != 0 {
 		t.Errorf("%+v is counted", y.Standing)
+	}
+}
+
+func differsClientMethods(t *testing.T) {
+	dir, _ := etc(t, loginJail+"action = mail\n")
+	w := guardFail2ban(t, dir)
+	if said, _ := w.client(dir, "get", "login", "actionmethods", "mail"); !strings.Contains(said, "actions have no methods here") {
+		t.Errorf("actionmethods: %s", said)
+	}
+	if said, code := w.client(dir, "get", "login", "actionproperties", "mail"); code != 0 || !strings.Contains(said, "actionban") || strings.Contains(said, "norestored") {
+		t.Errorf("actionproperties: %d, %s", code, said)
 	}
 }
 

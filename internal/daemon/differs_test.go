@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,6 +45,9 @@ var differences = map[string]func(*testing.T){
 	"by-hand":           differsByHand,
 	"names-wait":        differsNamesWait,
 	"names-many":        differsNamesMany,
+	"ignoreip-names":    differsIgnoreipNames,
+	"bounds":            differsBounds,
+	"client-methods":    differsClientMethods,
 	"ignorecommand":     differsIgnoreCommand,
 	"missing-log":       differsMissingLog,
 	"journal-instead":   differsJournal,
@@ -460,6 +465,36 @@ func differsIgnoreCommand(t *testing.T) {
 	d.fail(c, "203.0.113.9", 1)
 	d.until("it is asked", func() bool { return o.count() == 1 && d.allAnswered() })
 	d.wantBans("ask 203.0.113.9")
+}
+
+func differsIgnoreipNames(t *testing.T) {
+	c := testCell(t, jail.Options{Name: "sshd"})
+	c.ignored = []string{"friend.example.org"}
+	c.indexIgnored()
+	d := newDecider(t, c)
+	var asked atomic.Int64
+	d.lookup = zone(&asked, open())
+	d.befriend(t.Context(), d.set.friendNames())
+	d.fail(c, "192.0.2.77", 3)
+	d.fail(c, "192.0.2.1", 3)
+	d.wantBans("sshd 192.0.2.1")
+	if n := asked.Load(); n != 1 || friendTime != 5*time.Minute {
+		t.Errorf("asked %d times for six failures, and then every %v, want once and every 5m", n, friendTime)
+	}
+	d.lookup = func(context.Context, string) ([]netip.Addr, error) { return nil, errors.New("timeout") }
+	d.befriend(t.Context(), d.set.friendNames())
+	d.at = d.at.Add(time.Minute)
+	d.fail(c, "192.0.2.77", 3)
+	d.wantBans("sshd 192.0.2.1")
+}
+
+func differsBounds(t *testing.T) {
+	dir, _ := etc(t, strings.Replace(loginJail, "= 3", "= 50000", 1)+"maxmatches = 50000\n")
+	cells, _ := cellsOf(t, dir)
+	if o := cells["login"].options; o.MaxAddresses != 100_000 || o.MaxRetry != 10_000 || o.EvidenceLines != 1000 {
+		t.Errorf("the jail keeps %+v", o)
+	}
+	tells(t, cells["login"], "maxretry 50000 is more than 10000", "that many failures ban")
 }
 
 // The configuration.

@@ -266,8 +266,9 @@ func (c *cell) ignoreAll(texts []string) {
 	c.indexIgnored()
 }
 
-// The longest times that a jail takes.
+// The longest times and the most failures that a jail takes.
 const (
+	mostRetries = 10_000
 	longestFind = 10 * 365 * 24 * time.Hour
 	longestBan  = 100 * 365 * 24 * time.Hour
 )
@@ -276,10 +277,13 @@ const (
 func (c *cell) setOptions(conf *config.Config, all *fail2ban.Config) {
 	j, f := c.f2b, &conf.Fail2ban
 	c.options = jail.Options{
-		Name: j.Name, MaxRetry: min(j.Maxretry, 10_000), FindTime: min(j.Findtime, longestFind), BanTime: banLength(j.Bantime),
+		Name: j.Name, MaxRetry: min(j.Maxretry, mostRetries), FindTime: min(j.Findtime, longestFind), BanTime: banLength(j.Bantime),
 		IPv6Prefix: f.IPv6Prefix, KnownFactor: f.KnownFactor, KnownFor: f.KnownFor, KeepOnLogin: !f.ClearByLogin,
 		MaxAddresses: 100_000, EvidenceLines: min(j.Maxmatches, 1000),
 		BanMemory: all.Main.Dbpurgeage,
+	}
+	if j.Maxretry > mostRetries {
+		c.problem(j.Pos, fmt.Sprintf("maxretry %d is more than %d", j.Maxretry, mostRetries), "that many failures ban")
 	}
 	switch {
 	case j.Bantime == 0:
