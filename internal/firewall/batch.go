@@ -3,6 +3,7 @@ package firewall
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -226,6 +227,9 @@ func (b *batch) closeList() {
 	}
 }
 
+// grow makes room for n bytes more.
+func (b *batch) grow(n int) { b.buf = slices.Grow(b.buf, n) }
+
 // flush empties a set.
 func (b *batch) flush(set string) {
 	b.message(unix.NFT_MSG_DELSETELEM, 0, "empty set ", set)
@@ -278,6 +282,22 @@ func (b *batch) chain(name, comment string) {
 	b.comment(nftaChainUserdata, udataChainComment, comment)
 }
 
+// flushChain removes the rules of a chain.
+func (b *batch) flushChain(name string) {
+	b.message(unix.NFT_MSG_DELRULE, 0, "empty chain ", name)
+	b.text(unix.NFTA_RULE_CHAIN, name)
+}
+
+func (b *batch) delChain(name string) {
+	b.message(unix.NFT_MSG_DELCHAIN, 0, "delete chain ", name)
+	b.text(unix.NFTA_CHAIN_NAME, name)
+}
+
+func (b *batch) delSet(name string) {
+	b.message(unix.NFT_MSG_DELSET, 0, "delete set ", name)
+	b.text(unix.NFTA_SET_NAME, name)
+}
+
 // rule appends a rule to a chain.
 func (b *batch) rule(chain, comment string, exprs ...expr.Any) {
 	b.message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, "add a rule to chain ", chain)
@@ -297,8 +317,17 @@ func (b *batch) rule(chain, comment string, exprs ...expr.Any) {
 // keyType is a type of nft, by the number under which nft knows it (datatype.h of nftables), and its length in bytes.
 type keyType struct{ magic, len uint32 }
 
+// portType is inet_service.
+var portType = keyType{13, 2}
+
 // newSet adds a set. gcInterval (milliseconds) is given to sets with timeouts only.
 func (b *batch) newSet(name string, key keyType, flags uint32, comment string) {
+	b.sizedSet(name, key, flags, 0, comment)
+}
+
+// sizedSet adds a set that holds at most size elements, 0: any number. A hash set of known size has its buckets from the
+// beginning, while the kernel makes another one larger again and again as it is filled.
+func (b *batch) sizedSet(name string, key keyType, flags, size uint32, comment string) {
 	b.setIDs++
 	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, "add set ", name)
 	b.text(unix.NFTA_SET_NAME, name)
@@ -306,6 +335,11 @@ func (b *batch) newSet(name string, key keyType, flags uint32, comment string) {
 	b.u32(unix.NFTA_SET_KEY_TYPE, key.magic)
 	b.u32(unix.NFTA_SET_KEY_LEN, key.len)
 	b.u32(unix.NFTA_SET_ID, b.setIDs)
+	if size != 0 {
+		desc := b.nest(unix.NFTA_SET_DESC)
+		b.u32(unix.NFTA_SET_DESC_SIZE, size)
+		b.end(desc)
+	}
 	if flags&unix.NFT_SET_TIMEOUT != 0 {
 		b.u32(unix.NFTA_SET_GC_INTERVAL, gcInterval)
 	}

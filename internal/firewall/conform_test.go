@@ -16,6 +16,8 @@ type wall interface {
 	Ban(ds ...tocsin.Decision) error
 	Unban(ds ...tocsin.Decision) error
 	SetAllow(ps []netip.Prefix) error
+	SetList(l List) error
+	DropList(name string) error
 	Sync(now time.Time) error
 	Clear() error
 	Watch(ctx context.Context, lost func() (restore bool)) error
@@ -69,7 +71,22 @@ func conform(t *testing.T, open func() wall) {
 		{"Restore skips what is over", func(w wall) error {
 			return restore(w, []tocsin.Decision{ban("192.0.2.1", lasting(-time.Hour)), ban("192.0.2.2")}, nil)
 		}, nil, 1, 0, 1, true},
+		{"SetList", func(w wall) error { return w.SetList(List{Name: "a", Prefixes: prefixes("10.0.0.1 10.0.0.0/8")}) }, nil, 1, 0, 1, true},
+		{"SetList in its place", func(w wall) error { return w.SetList(List{Name: "a", Prefixes: prefixes("10.0.0.1")}) }, nil, 1, 0, 1, true},
+		{"SetList with a bad name", func(w wall) error {
+			if err := w.SetList(List{Name: "A"}); err == nil {
+				return errors.New("no error")
+			}
+			return nil
+		}, nil, 1, 0, 1, true},
+		{"DropList of an unknown", func(w wall) error { return w.DropList("b") }, nil, 1, 0, 1, true},
+		{"SetList too large", func(w wall) error {
+			return w.SetList(List{Name: "b", Prefixes: make([]netip.Prefix, maxEntries+1)})
+		}, ErrFull, 1, 0, 1, true},
 		{"Clear", func(w wall) error { return w.Clear() }, nil, 0, 0, 0, false},
+		{"SetList after Clear", func(w wall) error { return w.SetList(List{Name: "b"}) }, ErrOff, 0, 0, 0, false},
+		{"DropList after Clear", func(w wall) error { return w.DropList("b") }, ErrOff, 0, 0, 0, false},
+		{"DropList again", func(w wall) error { return w.DropList("b") }, nil, 0, 0, 0, false},
 		{"Unban after Clear", func(w wall) error { return w.Unban(ban("192.0.2.1")) }, ErrOff, 0, 0, 0, false},
 		{"SetAllow after Clear", func(w wall) error { return w.SetAllow(nil) }, ErrOff, 0, 0, 0, false},
 	}
@@ -96,6 +113,9 @@ func conform(t *testing.T, open func() wall) {
 		if ds := w.Adopted(); len(ds) != 0 {
 			t.Errorf("%s: adopted %v", tt.name, ds)
 		}
+	}
+	if got := w.Stats().Lists; len(got) != 1 || got["a"].Entries != 1 || got["a"].Since.IsZero() {
+		t.Errorf("at the end the lists are %+v, want a with 1 entry", got)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

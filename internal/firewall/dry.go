@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -64,6 +65,33 @@ func (d *Dry) SetAllow(ps []netip.Prefix) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.want.allow = slices.Clone(ps)
+	return d.answer(d.want.refused)
+}
+
+// SetList remembers a list.
+func (d *Dry) SetList(l List) error {
+	n, err := newList(&l)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.want.roomFor(n, len(l.Prefixes)); err != nil {
+		return fmt.Errorf("set list %s: %w", n.name, err)
+	}
+	n.inherit(d.want.lists[n.name])
+	d.want.lists[n.name] = n
+	return d.answer(d.want.refused)
+}
+
+// DropList forgets a list.
+func (d *Dry) DropList(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.want.lists[name] == nil {
+		return nil
+	}
+	delete(d.want.lists, name)
 	return d.answer(d.want.refused)
 }
 

@@ -62,11 +62,11 @@ var protocols = [...][]byte{
 	tocsin.TCPAndUDP: {unix.IPPROTO_TCP, unix.IPPROTO_UDP},
 }
 
-// toPorts asks for a destination port of one protocol in the group's set.
-func toPorts(number byte, g *group) []expr.Any {
+// toPorts asks for a destination port of one protocol in a set.
+func toPorts(number byte, set string) []expr.Any {
 	return append(proto(number),
 		&expr.Payload{DestRegister: reg, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		&expr.Lookup{SourceRegister: reg, SetName: g.name + dportSuffix})
+		&expr.Lookup{SourceRegister: reg, SetName: set})
 }
 
 func proto(number byte) []expr.Any {

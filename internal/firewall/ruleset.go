@@ -97,9 +97,12 @@ func (r ruleset) group(g *group) {
 	}
 	jump := verdict(expr.VerdictJump, g.name)
 	if len(g.ports) > 0 {
-		r.ports(g)
+		// The set has a name, so that adopting finds the ports of a group again.
+		set := g.name + dportSuffix
+		r.newSet(set, portType, 0, "")
+		r.addPorts(set, g.ports)
 		for _, number := range protocols[g.proto] {
-			r.rule(portsChain, "", match(toPorts(number, g), jump)...)
+			r.rule(portsChain, "", match(toPorts(number, set), jump)...)
 		}
 		return
 	}
@@ -110,11 +113,9 @@ func (r ruleset) group(g *group) {
 	r.rule(allChain, "", match(ctNone, jump)...)
 }
 
-// ports adds the set of a group's ports. It has a name, so that adopting finds the ports of a group again.
-func (r ruleset) ports(g *group) {
-	set := g.name + dportSuffix
-	r.newSet(set, keyType{13, 2}, 0, "") // inet_service
-	for _, p := range g.ports {
+// addPorts fills a set of ports.
+func (r ruleset) addPorts(set string, ports []uint16) {
+	for _, p := range ports {
 		r.add(set, element{key: []byte{byte(p >> 8), byte(p)}})
 	}
 }
@@ -185,6 +186,14 @@ func (r ruleset) everything(w *wanted, now time.Time) {
 		r.group(g)
 		g.built = true
 		r.elements(g, now)
+	}
+	for _, l := range w.listsInOrder() {
+		r.grow(l.wireSize())
+		r.listSets(l)
+		for set, e := range l.elements() {
+			r.add(set, e)
+		}
+		r.list(nil, l)
 	}
 }
 

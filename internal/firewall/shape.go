@@ -127,5 +127,12 @@ func (w *wanted) counts(now time.Time) map[string]int {
 			}
 		}
 	}
+	for _, l := range w.lists {
+		for k := range kinds {
+			if n := l.size(k); n > 0 {
+				counts[l.set(k)] = n
+			}
+		}
+	}
 	return counts
 }

@@ -97,18 +97,20 @@ type wanted struct {
 	ends    endings
 	allow   []netip.Prefix
 	refused uint64
+	lists   map[string]*list // by name
+	gen     uint64           // of the last list that was given
 	keyBuf  []byte
 }
 
 func newWanted() wanted {
-	return wanted{groups: map[string]*group{}, bans: map[owner]*target{}}
+	return wanted{groups: map[string]*group{}, bans: map[owner]*target{}, lists: map[string]*list{}}
 }
 
-// replace forgets everything but the count of refusals, and wants those of bans that are in force at now.
+// replace forgets everything but the lists and the count of refusals, and wants those of bans that are in force at now.
 func (w *wanted) replace(bans []tocsin.Decision, allow []netip.Prefix, now time.Time) {
-	refused := w.refused
+	old := *w
 	*w = newWanted()
-	w.refused, w.allow = refused, slices.Clone(allow)
+	w.refused, w.lists, w.gen, w.allow = old.refused, old.lists, old.gen, slices.Clone(allow)
 	for i := range bans {
 		if bans[i].InForce(now) {
 			w.ban(&bans[i], now)

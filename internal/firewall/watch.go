@@ -39,6 +39,8 @@ func (f *Firewall) Watch(ctx context.Context, lost func() (restore bool)) error 
 	if err != nil {
 		return fmt.Errorf("watch the table inet %s: %w", f.o.Table, err)
 	}
+	f.listenBy(m)
+	defer f.listenBy(nil)
 	var reader sync.WaitGroup
 	reader.Go(func() { m.read() })
 	defer reader.Wait()
@@ -183,6 +185,26 @@ func (f *Firewall) listen() (*monitor, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// listenBy says which monitor the running Watch has.
+func (f *Firewall) listenBy(m *monitor) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.monitor = m
+}
+
+// pause hears nothing until resume. Without a membership to give up there is nothing to pause.
+func (m *monitor) pause() { _ = m.conn.LeaveGroup(unix.NFNLGRP_NFTABLES) }
+
+// resume hears again; if that is refused, Watch ends with the reason.
+func (m *monitor) resume() {
+	if err := m.conn.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+		select {
+		case m.failed <- err:
+		default: // it ends already
+		}
+	}
 }
 
 // ignore keeps the kernel from queueing the changes that the socket with this port made, 40,000 of which may come a second
