@@ -310,7 +310,7 @@ func (c *Client) call(ctx context.Context, r request, v any) (Meta, error) {
 		return m, c.fail(r.endpoint, classify(e.Status, e, true, r.endpoint, m, key)) // some servers say 200 to everything
 	}
 	if err := data(body, v); err != nil {
-		return m, c.fail(r.endpoint, &ServerError{Status: resp.StatusCode, Detail: clear(err.Error(), key)})
+		return m, c.fail(r.endpoint, &ServerError{Status: resp.StatusCode, Detail: scrub(err.Error(), key)})
 	}
 	return m, nil
 }
@@ -323,7 +323,7 @@ func (c *Client) send(ctx context.Context, r request) (*http.Response, string, e
 	}
 	key := secret.text()
 	if key == "" {
-		return nil, "", fmt.Errorf("no key is stored: %w", ErrKey)
+		return nil, "", ErrKey
 	}
 	var connected bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
@@ -367,8 +367,8 @@ func without(body []byte, key string) []byte {
 	return bytes.ReplaceAll(body, []byte(key), []byte(hiddenKey))
 }
 
-// clear takes the key out of a server's words and makes them printable. JSON can hide a key from without.
-func clear(detail, key string) string {
+// scrub takes the key out of a server's words and makes them printable. JSON can hide a key from without.
+func scrub(detail, key string) string {
 	return printable(strings.ReplaceAll(detail, key, hiddenKey))
 }
 
@@ -403,7 +403,7 @@ func refusalDetail(resp *http.Response, body []byte) string {
 
 // classify turns a refusal into one of this package's errors. spoken says that the body was an error in APIv2's form.
 func classify(status int, e wireError, spoken bool, endpoint string, m Meta, key string) error {
-	detail := clear(e.Detail, key)
+	detail := scrub(e.Detail, key)
 	wrap := func(err error) error {
 		if detail == "" {
 			return err
@@ -418,7 +418,7 @@ func classify(status int, e wireError, spoken bool, endpoint string, m Meta, key
 	case http.StatusForbidden:
 		return wrap(ErrForbidden)
 	case http.StatusUnprocessableEntity:
-		return &ParameterError{Parameter: clear(e.Source.Parameter, key), Detail: detail}
+		return &ParameterError{Parameter: scrub(e.Source.Parameter, key), Detail: detail}
 	case http.StatusTooManyRequests:
 		switch {
 		case m.Quota.RetryAfter > 0, strings.Contains(e.Detail, "Daily rate limit"), spoken && endpoint != "report":

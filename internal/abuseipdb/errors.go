@@ -3,6 +3,7 @@ package abuseipdb
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -11,7 +12,7 @@ var (
 	// ErrDuplicate: the account reported the address less than DuplicateWindow ago. The first report stands.
 	ErrDuplicate = errors.New("the address was reported by this account less than 15 minutes ago")
 	// ErrKey: 401, the key is missing, wrong or revoked.
-	ErrKey = errors.New("the API key is refused: store another one with `tocsin reputation key`")
+	ErrKey = errors.New("the API key is missing or refused: store one with `tocsin reputation key`")
 	// ErrPlan: 402, the account's plan does not cover the call.
 	ErrPlan = errors.New("the account's plan does not cover this")
 	// ErrForbidden: 403, the account is suspended, or something before the server does not let this machine through.
@@ -95,14 +96,20 @@ func (e *NetworkError) Error() string {
 // Unwrap gives the cause; a context's end can be told by it.
 func (e *NetworkError) Unwrap() error { return e.Err }
 
-// Uncertain says that the server may have done what was asked although err is not nil: the answer was lost, or it came from
-// something between. Such a report may be repeated within DuplicateWindow of the call, and not later.
+// Uncertain says that the server may have done what was asked although err is not nil: the answer was lost or cannot be
+// read, or something between gave up waiting for it. Such a report may be repeated within DuplicateWindow of the call, and
+// not later. Other answers of 5xx count as not done.
 func Uncertain(err error) bool {
 	if e, ok := errors.AsType[*NetworkError](err); ok {
 		return e.Sent
 	}
 	if e, ok := errors.AsType[*ServerError](err); ok {
-		return e.Status >= 500 || e.Status < 300
+		const cloudflareEmpty, cloudflareTimeout = 520, 524
+		switch e.Status {
+		case http.StatusGatewayTimeout, cloudflareEmpty, cloudflareTimeout:
+			return true
+		}
+		return e.Status < 300
 	}
 	return false
 }

@@ -131,15 +131,15 @@ func TestWholeFaults(t *testing.T) {
 		uncertain bool
 		list      string // what is said when a list was asked for
 	}{
-		{fake.Error500, "status 500: Server Error", true, "status 500"},
-		{fake.ErrorHTML, "status 503: a page of HTML", true, "status 503"},
+		{fake.Error500, "status 500: Server Error", false, "status 500"},
+		{fake.ErrorHTML, "status 503: a page of HTML", false, "status 503"},
 		{fake.PageHTML, "but a page of HTML", true, "line 1: no address but a page of HTML"},
 		{fake.Busy, "status 429: text that begins", false, "status 429"},
 		{fake.Suspended, "This account is suspended.", false, "suspended"},
 		{fake.CutBefore, "the answer was lost", true, "the answer was lost"},
 		{fake.CutAfter, "the answer was lost", true, "the answer was lost"},
 		{fake.CutHalf, "the answer was lost", true, "the answer was lost"},
-		{fake.ErrorAfter, "status 502: a page of HTML", true, "status 502"},
+		{fake.ErrorAfter, "status 504: a page of HTML", true, "status 504"},
 	}
 	for _, tt := range tests {
 		c, s := talk(t, fake.Options{List: []fake.Listed{{Addr: netip.MustParseAddr("203.0.113.9"), Score: 100}}})

@@ -46,15 +46,15 @@ type wireCheck struct {
 	IsPublic             bool     `json:"isPublic"`
 	IsWhitelisted        *bool    `json:"isWhitelisted"`
 	AbuseConfidenceScore *int     `json:"abuseConfidenceScore"`
-	CountryCode          *string  `json:"countryCode"`
-	UsageType            *string  `json:"usageType"`
-	ISP                  *string  `json:"isp"`
-	Domain               *string  `json:"domain"`
+	CountryCode          string   `json:"countryCode"` // null leaves it empty, as with every text here
+	UsageType            string   `json:"usageType"`
+	ISP                  string   `json:"isp"`
+	Domain               string   `json:"domain"`
 	Hostnames            []string `json:"hostnames"`
 	IsTor                bool     `json:"isTor"`
 	TotalReports         int      `json:"totalReports"`
 	NumDistinctUsers     int      `json:"numDistinctUsers"`
-	LastReportedAt       *string  `json:"lastReportedAt"`
+	LastReportedAt       string   `json:"lastReportedAt"`
 }
 
 type wireReport struct {
@@ -80,10 +80,10 @@ type wireMeta struct {
 }
 
 type wireListed struct {
-	IPAddress            string  `json:"ipAddress"`
-	CountryCode          *string `json:"countryCode"`
-	AbuseConfidenceScore int     `json:"abuseConfidenceScore"`
-	LastReportedAt       *string `json:"lastReportedAt"`
+	IPAddress            string `json:"ipAddress"`
+	CountryCode          string `json:"countryCode"`
+	AbuseConfidenceScore int    `json:"abuseConfidenceScore"`
+	LastReportedAt       string `json:"lastReportedAt"`
 }
 
 // data reads the "data" of a granted answer into v.
@@ -125,7 +125,7 @@ func (w *wireCheck) meaning() (Check, error) {
 	}
 	c := Check{
 		Addr: addr, Public: w.IsPublic, Score: *w.AbuseConfidenceScore,
-		Country: text(w.CountryCode), Usage: text(w.UsageType), ISP: text(w.ISP), Domain: text(w.Domain),
+		Country: printable(w.CountryCode), Usage: printable(w.UsageType), ISP: printable(w.ISP), Domain: printable(w.Domain),
 		Tor: w.IsTor, Reports: max(w.TotalReports, 0), Reporters: max(w.NumDistinctUsers, 0),
 	}
 	if w.IsWhitelisted != nil {
@@ -134,8 +134,8 @@ func (w *wireCheck) meaning() (Check, error) {
 	for _, h := range w.Hostnames[:min(len(w.Hostnames), maxHostnames)] {
 		c.Hostnames = append(c.Hostnames, printable(h))
 	}
-	if w.LastReportedAt != nil {
-		if c.Last, err = parseTime(*w.LastReportedAt); err != nil {
+	if w.LastReportedAt != "" {
+		if c.Last, err = parseTime(w.LastReportedAt); err != nil {
 			return Check{}, fmt.Errorf("lastReportedAt: %w", err)
 		}
 	}
@@ -145,21 +145,14 @@ func (w *wireCheck) meaning() (Check, error) {
 // maxHostnames bounds the names of one address that a Check keeps.
 const maxHostnames = 20
 
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return printable(*s)
-}
-
 func (w *wireListed) meaning() (Listed, error) {
 	addr, err := netip.ParseAddr(w.IPAddress)
 	if err != nil || addr.Zone() != "" {
 		return Listed{}, errors.New("ipAddress: no address")
 	}
-	l := Listed{Addr: addr.Unmap(), Country: text(w.CountryCode), Score: w.AbuseConfidenceScore}
-	if w.LastReportedAt != nil && *w.LastReportedAt != "" {
-		if l.Last, err = parseTime(*w.LastReportedAt); err != nil {
+	l := Listed{Addr: addr.Unmap(), Country: printable(w.CountryCode), Score: w.AbuseConfidenceScore}
+	if w.LastReportedAt != "" {
+		if l.Last, err = parseTime(w.LastReportedAt); err != nil {
 			return Listed{}, fmt.Errorf("lastReportedAt: %w", err)
 		}
 	}

@@ -129,7 +129,7 @@ const (
 	CutBefore  Kind = "cut before"    // the connection ends and nothing is done
 	CutAfter   Kind = "cut after"     // everything is done, and the connection ends without an answer
 	CutHalf    Kind = "cut half"      // everything is done, and the connection ends within the answer's body
-	ErrorAfter Kind = "done, but 502" // everything is done, and the answer is one of HTML from something between
+	ErrorAfter Kind = "done, but 504" // everything is done, and something between gave up waiting for the answer
 	Slow       Kind = "slow"          // everything is done, and the answer waits for Delay
 )
 
@@ -373,7 +373,7 @@ func (s *Server) serve(r *http.Request, body []byte) (answer, Fault) {
 		}
 	}
 	if f.Kind == ErrorAfter {
-		a = html(http.StatusBadGateway)
+		a = html(http.StatusGatewayTimeout)
 	}
 	q := Request{At: now, Method: r.Method, Endpoint: endpoint, Status: a.status, Fault: f.Kind}
 	if c.account != nil {

@@ -197,7 +197,7 @@ func TestFaults(t *testing.T) {
 		{CutBefore, 0, "", 1, 999},
 		{CutAfter, 0, "", 1, 998},
 		{CutHalf, 0, "", 1, 998},
-		{ErrorAfter, 502, htmlPage, 1, 998},
+		{ErrorAfter, 504, htmlPage, 1, 998},
 		{Slow, 200, `{"data":{"abuseConfidenceScore":0,"ipAddress":"203.0.113.9"}}`, 1, 998},
 	}
 	for _, tt := range tests {
@@ -494,4 +494,72 @@ func fits(want, got any, there bool) bool {
 		return err == nil && match
 	}
 	return got == w
+}
+
+// part is a body of several parts with one file of CSV, and what else is given.
+func part(csv string) string {
+	return "--B\r\nContent-Disposition: form-data; name=\"csv\"; filename=\"r.csv\"\r\nContent-Type: text/csv\r\n\r\n" + csv +
+		"\r\n--B\r\nContent-Disposition: form-data; name=\"submit\"\r\n\r\nsend\r\n--B--\r\n"
+}
+
+func TestAnswers(t *testing.T) {
+	const headings = "IP,Categories,ReportDate,Comment\n"
+	multi, asJSON := []string{"Content-Type", "multipart/form-data; boundary=B"}, []string{"Content-Type", "application/json"}
+	tests := []struct {
+		name, method, target, body string
+		header                     []string
+		status                     int
+		want                       string // in the body
+		violation                  string
+	}{
+		{"nobody's key", "GET", "check?ipAddress=8.8.8.8", "", []string{"Key", "x"}, 401, `"detail":"Authentication failed. Your API key is either missing, incorrect, or revoked. Note: The APIv2 key differs from the APIv1 key."`, ""},
+		{"unknown endpoint", "GET", "nothing", "", nil, 404, "does not exist", ""},
+		{"other method", "GET", "report?ip=203.0.113.9&categories=18", "", nil, 405, "GET method is not supported", ""},
+		{"check", "GET", "check?ipAddress=8.8.8.8&verbose", "", nil, 200, `"countryName":null`, ""},
+		{"check of nobody's", "GET", "check?ipAddress=10.0.0.1", "", nil, 200, `"usageType":"Reserved"`, ""},
+		{"check of IPv6", "GET", "check?ipAddress=2001:db8::1", "", nil, 200, `"ipVersion":6`, ""},
+		{"check, bad address", "GET", "check?ipAddress=8.8.8", "", nil, 422, "The ip address must be a valid IPv4 or IPv6 address", ""},
+		{"check, bad age", "GET", "check?ipAddress=8.8.8.8&maxAgeInDays=366", "", nil, 422, "The max age in days must be between 1 and 365.", ""},
+		{"HTML for who wants it", "GET", "check?ipAddress=x", "", []string{"Accept", "text/html"}, 422, htmlPage, `Accept is "text/html": errors would come as HTML`},
+		{"report as JSON", "POST", "report", `{"ip":"203.0.113.9","categories":[18,"22"]}`, asJSON, 200, `"ipAddress":"203.0.113.9"`, ""},
+		{"report, broken JSON", "POST", "report", `{"ip":`, asJSON, 422, `"parameter":"ip"`, "the body cannot be read: it says that it is JSON: unexpected end of JSON input"},
+		{"report, bad categories", "POST", "report", "ip=203.0.113.9&categories=18,24", nil, 422, `"parameter":"categories"`, ""},
+		{"report, bad time", "POST", "report", "ip=203.0.113.9&categories=18&timestamp=soon", nil, 422, `"parameter":"timestamp"`, ""},
+		{"report, long comment", "POST", "report", "ip=203.0.113.9&categories=18&comment=a" + strings.Repeat("%C3%A9", 600), nil, 200, "203.0.113.9", ""},
+		{"list, bad limit", "GET", "blacklist?limit=0", "", nil, 422, `"parameter":"limit"`, ""},
+		{"list, bad confidence", "GET", "blacklist?confidenceMinimum=24", "", nil, 422, `"parameter":"confidenceMinimum"`, ""},
+		{"list, bad version", "GET", "blacklist?ipVersion=5", "", nil, 422, `"parameter":"ipVersion"`, ""},
+		{"list, countries", "GET", "blacklist?onlyCountries[0]=FR&exceptCountries=DE", "", nil, 422, `"parameter":"onlyCountries"`, ""},
+		{"list as JSON", "GET", "blacklist", "", nil, 200, `{"data":[{"abuseConfidenceScore":100,"countryCode":"FR","ipAddress":"203.0.113.20"`, ""},
+		{"clear", "DELETE", "clear-address", "ipAddress=203.0.113.7", nil, 200, `{"data":{"numReportsDeleted":1}}`, ""},
+		{"clear, bad address", "DELETE", "clear-address", "", nil, 422, `"parameter":"ipAddress"`, ""},
+		{"bulk", "POST", "bulk-report", part(headings + "203.0.113.9,\"18,22\",2026-01-02T03:04:05Z,\"a \\\"b\\\"\nc\"\n203.0.113.7,18,2026-01-02T03:04:05Z,\nx,18,2026-01-02T03:04:05Z,\n" +
+			"203.0.113.11,99,2026-01-02T03:04:05Z,\n203.0.113.12,18,soon,\n203.0.113.13,18\n"), multi, 200,
+			`{"data":{"invalidReports":[{"error":"Duplicate IP","input":"203.0.113.7","rowNumber":3},{"error":"Invalid IP","input":"x","rowNumber":4},{"error":"Invalid Category","input":"99","rowNumber":5},{"error":"Invalid Date","input":"soon","rowNumber":6},{"error":"Invalid Row","input":"203.0.113.13","rowNumber":7}],"savedReports":1}}`,
+			"203.0.113.7 was reported 1m0s after a report that was accepted, and the client told so"},
+		{"bulk without zone", "POST", "bulk-report", part(headings + "203.0.113.9,18,2026-01-02 03:04:05,\n"), multi, 200, `"savedReports":1`, `a time without a zone is taken for one of the east coast: "2026-01-02 03:04:05"`},
+		{"bulk without file", "POST", "bulk-report", "x=1", nil, 422, "The csv field is required.", ""},
+		{"bulk, parts without end", "POST", "bulk-report", "--B\r\nContent-Disposition: form-data; name=\"csv\"\r\n\r\nx", multi, 422, "The csv field is required.", "the body cannot be read: unexpected EOF"},
+		{"bulk, other headings", "POST", "bulk-report", part("IP,Categories,Comment,ReportDate\n"), multi, 422, "The headings", "the headings of a bulk report are not IP,Categories,ReportDate,Comment"},
+		{"bulk, open quote", "POST", "bulk-report", part(headings + "\"203.0.113.9"), multi, 422, "not valid CSV", "the CSV of a bulk report has a quote in the wrong place"},
+		{"bulk, as many lines as may be", "POST", "bulk-report", part(headings + strings.Repeat("x,18,2026-01-02T03:04:05Z,\n", 9999)), multi, 200, `"savedReports":0`, ""},
+		{"bulk, a line more", "POST", "bulk-report", part(headings + strings.Repeat("x,18,2026-01-02T03:04:05Z,\n", 9999) + "x"), multi, 422, "File uploaded has 10001 lines which exceeds the line limit of 10,000 lines.", "a bulk report of 10001 lines"},
+		{"bulk, too long", "POST", "bulk-report", part(headings + strings.Repeat("x", maxBulkBytes)), multi, 422, "greater than 2 MB", "a bulk report of 2000033 bytes"},
+	}
+	for _, tt := range tests {
+		s, _ := bench(Options{List: []Listed{{netip.MustParseAddr("203.0.113.20"), "FR", 100}}})
+		s.Remember(Report{Account: "one", Addr: netip.MustParseAddr("203.0.113.7"), At: noon, Received: noon.Add(-time.Minute)})
+		w := ask(s, tt.method, tt.target, tt.body, tt.header...)
+		if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.want) {
+			t.Errorf("%s: status %d, %.400s\nwant %d with %s", tt.name, w.Code, w.Body, tt.status, tt.want)
+		}
+		if got := violations(s); got != tt.violation {
+			t.Errorf("%s: violations %q, want %q", tt.name, got, tt.violation)
+		}
+		for _, r := range s.Reports() {
+			if len(r.Comment) > 1024 || strings.Contains(r.Comment, "\uFFFD") {
+				t.Errorf("%s: a comment of %d bytes is kept: %q", tt.name, len(r.Comment), r.Comment)
+			}
+		}
+	}
 }
