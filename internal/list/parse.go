@@ -146,17 +146,13 @@ func (p *parser) take(line []byte) {
 	if len(line) == 0 || line[0] == '#' || line[0] == ';' || bytes.HasPrefix(line, []byte("create ")) {
 		return
 	}
+	if a, ok := address4(line); ok { // most lines are
+		p.add4(a, line)
+		return
+	}
 	entry, ok := p.entry(line)
 	if !ok {
 		p.Bad.add(p.line, line)
-		return
-	}
-	if a, ok := address4(entry); ok {
-		if isSpecial4(a, a) {
-			p.Special.add(p.line, entry)
-			return
-		}
-		p.Set.one4 = append(p.Set.one4, a)
 		return
 	}
 	prefix, ok := prefixOf(string(entry))
@@ -170,6 +166,14 @@ func (p *parser) take(line []byte) {
 	default:
 		p.Set.add(prefix)
 	}
+}
+
+func (p *parser) add4(a uint32, text []byte) {
+	if isSpecial4(a, a) {
+		p.Special.add(p.line, text)
+		return
+	}
+	p.Set.one4 = append(p.Set.one4, a)
 }
 
 // wholly says whether a prefix that is too wide lies in addresses that are not public: lists of such networks name
@@ -207,7 +211,7 @@ func (p *parser) entry(line []byte) ([]byte, bool) {
 	return line, true
 }
 
-// address4 reads an IPv4 address as [netip.ParseAddr] does, without making a string of it. Most lines are one.
+// address4 reads an IPv4 address as [netip.ParseAddr] does, without making a string of it.
 func address4(text []byte) (a uint32, ok bool) {
 	if len(text) < len("0.0.0.0") || len(text) > len("255.255.255.255") {
 		return 0, false

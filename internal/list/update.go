@@ -29,6 +29,7 @@ type Outcome struct {
 	Refused   *Kept // the list that was refused, with its reasons
 	Added     int   // entries of Accepted that the list before it had not
 	Removed   int   // entries that Accepted has no more
+	NotPublic int   // entries that were left out because nobody attacks from there
 }
 
 // Next is when o is to be fetched; not after now means now. It is at once where the order was changed since, otherwise at the
@@ -122,9 +123,9 @@ func (f *Folder) settle(o Order, got *Fetched, last *Kept, now time.Time) (Outco
 		return Outcome{}, err
 	}
 	if len(k.Refused) > 0 {
-		return Outcome{Refused: k}, nil
+		return Outcome{Refused: k, NotPublic: got.Parsed.Special.N}, nil
 	}
-	out := Outcome{Accepted: k}
+	out := Outcome{Accepted: k, NotPublic: got.Parsed.Special.N}
 	if last == nil {
 		last = &Kept{Set: &Set{}}
 	}
