@@ -1,12 +1,13 @@
 // Package manual embeds the pages of this folder, so that `tocsin explain` answers without a network.
 //
 // It owns how a page is cut into sections and how a word finds its section. It does not format: a section is given as it
-// stands in the page.
+// stands in the page, without its comments.
 package manual
 
 import (
 	"embed"
 	"io/fs"
+	"regexp"
 	"strings"
 )
 
@@ -37,6 +38,9 @@ func Sections() []Section {
 	return all
 }
 
+// comment is what a page holds for tests and not for readers.
+var comment = regexp.MustCompile(` ?<!--.*?-->`)
+
 // cut makes a section of each heading; a heading's section holds those of lower levels as well.
 func cut(page, text string) []Section {
 	type open struct{ index, level int }
@@ -46,6 +50,9 @@ func cut(page, text string) []Section {
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, "```") {
 			fenced = !fenced
+		}
+		if !fenced {
+			line = comment.ReplaceAllString(line, "")
 		}
 		if level := headingLevel(line); level > 0 && !fenced {
 			for len(stack) > 0 && stack[len(stack)-1].level >= level {

@@ -6,7 +6,7 @@ import (
 )
 
 func TestCut(t *testing.T) {
-	const page = "# Top\nintro\n## `findtime`\nwithin\n```\n# no heading\n```\n### Edge\ncounts\n## maxretry\nhow many\n"
+	const page = "# Top\nintro <!-- id: x -->\n## `findtime`\nwithin\n```\n# no heading\n```\n### Edge\ncounts\n## maxretry\nhow many\n"
 	tests := []struct{ title, want string }{
 		{"Top", "intro\n## `findtime`\nwithin\n```\n# no heading\n```\n### Edge\ncounts\n## maxretry\nhow many\n"},
 		{"`findtime`", "within\n```\n# no heading\n```\n### Edge\ncounts\n"},

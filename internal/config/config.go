@@ -141,6 +141,10 @@ type Ports struct {
 // RunFail2ban makes c run the jails of the folder dir, in place of the default jail.
 func (c *Config) RunFail2ban(dir string) {
 	c.Fail2ban.Dir = dir
+	if c.where == nil {
+		c.where = map[string]Pos{}
+	}
+	c.where["fail2ban.dir"] = Pos{} // it stands in no file
 	c.Jails = slices.DeleteFunc(c.Jails, func(j Jail) bool { return j.where[""].Line == 0 })
 }
 

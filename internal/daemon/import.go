@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -80,7 +81,10 @@ func Import(ctx context.Context, o ImportOptions) (*Imported, error) {
 		return nil, err
 	}
 	db, written, err := readDatabase(path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, api.Errorf(api.ExitOpen, "name its database with --database; if fail2ban never ran here, there is nothing to take over", err.Error())
+	case err != nil:
 		return nil, err
 	}
 	m := newMove(s, db, time.Now(), written)
