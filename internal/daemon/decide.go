@@ -370,14 +370,16 @@ func (g *Guard) tell(d *tocsin.Decision) {
 
 // remember keeps a running ban at hand. Their number is bounded by the firewall, which refuses more than a million.
 func (g *Guard) remember(d *tocsin.Decision) {
-	k := banKey{d.Jail, d.ID}
-	if _, known := g.active[k]; !known {
+	k, at := banKey{d.Jail, d.ID}, d.At
+	if was, known := g.active[k]; known {
+		at = was.at // one that is banned already only ends later, as with fail2ban
+	} else {
 		if len(g.active) >= maxActive {
 			return
 		}
 		g.banned[d.Jail]++
 	}
-	g.active[k] = activeBan{at: d.At, until: d.Until, prefix: d.Prefix, origin: d.Origin, former: d.Former}
+	g.active[k] = activeBan{at: at, until: d.Until, prefix: d.Prefix, origin: d.Origin, former: d.Former}
 	if !d.Until.IsZero() && (g.nextEnd.IsZero() || d.Until.Before(g.nextEnd)) {
 		g.nextEnd = d.Until
 	}

@@ -443,6 +443,26 @@ func differsClientReload(t *testing.T) {
 	w.until("the other jail is read anew", func() bool { j, err := w.Jail(t.Context(), "second"); return err == nil && j.MaxRetry == 7 })
 }
 
+func differsReloadBans(t *testing.T) {
+	second := "[second]\nenabled = true\nfilter = login\nlogpath = LOG\n"
+	dir, log := etc(t, loginJail+second)
+	w := guardFail2ban(t, dir)
+	if said, code := w.client(dir, "set", "second", "banip", attacker); code != 0 || said != "1\n" {
+		t.Fatalf("banip: %d, %s", code, said)
+	}
+	put(t, dir, "jail.conf", strings.ReplaceAll(loginJail, "LOG", log))
+	if said, code := w.client(dir, "reload"); code != 0 {
+		t.Fatalf("reload: %d, %s", code, said)
+	}
+	w.until("the jail is gone", func() bool { _, err := w.Jail(t.Context(), "second"); return err != nil })
+	if !w.why(attacker).Banned {
+		t.Error("the ban of the jail that is gone was lifted")
+	}
+	if said, _ := w.client(dir, "unban", attacker); said != "1\n" || w.why(attacker).Banned {
+		t.Errorf("unban said %q", said)
+	}
+}
+
 func differsSocket(t *testing.T) {
 	dir, _ := etc(t, loginJail)
 	w := guardFail2ban(t, dir)

@@ -101,6 +101,7 @@ var differences = map[string]func(*testing.T){
 	"client-stop":       differsClientStop,
 	"client-attempt":    differsClientAttempt,
 	"client-reload":     differsClientReload,
+	"reload-bans":       differsReloadBans,
 	"socket":            differsSocket,
 }
 

@@ -101,10 +101,11 @@ func (g *Guard) findSources(ctx context.Context, f *findings) {
 			}
 		}
 	})
+	var missing []string
 	for _, r := range readers {
 		st := r.status()
 		if r.src != nil && strings.HasPrefix(r.name, "file:") && r.src.Stats().Files == 0 {
-			f.add("TOC-SRC-001", api.SeverityWarning, "nothing, if the service has not logged yet; else check the path", "%s does not exist; it is waited for", st.Name)
+			missing = append(missing, st.Name)
 		}
 		if st.Error != "" {
 			f.add("TOC-SRC-001", api.SeverityWarning, "look at the log", "%s: %s", st.Name, st.Error)
@@ -119,11 +120,27 @@ func (g *Guard) findSources(ctx context.Context, f *findings) {
 			f.add("TOC-SRC-002", api.SeverityNote, "with systemd, read journal:_SYSTEMD_UNIT=ssh.service instead", "%s can be written by any local user, who can so have an address banned", st.Name)
 		}
 	}
+	findMissing(f, missing)
 	if len(sshSources) > 0 && !slices.Contains(slices.Collect(maps.Values(sshSources)), true) && sshListens(ctx) {
 		f.add("TOC-SSH-002", api.SeverityWarning, `add a [[jail]] with name = "sshd" and filter = "sshd"; any [[jail]] replaces the built-in one`, "sshd listens here, and no jail guards it")
 	}
 	if badIDs > 0 {
 		f.add("TOC-FLT-001", api.SeverityNote, "tocsin test FILTER FILE", "%s found that are no addresses; nobody is banned for them", api.Count(int(badIDs), "id was", "ids were"))
+	}
+}
+
+// manyMissing are more logs than a person reads one by one: somebody enabled the jails of services that are not installed.
+const manyMissing = 3
+
+// findMissing tells of the logs that are waited for.
+func findMissing(f *findings, names []string) {
+	const fix = "nothing, if the service has not logged yet; else check the path"
+	if n := len(names); n > manyMissing {
+		f.add("TOC-SRC-001", api.SeverityWarning, fix, "%d logs do not exist, %s among them; they are waited for", n, strings.Join(names[:manyMissing], ", "))
+		return
+	}
+	for _, name := range names {
+		f.add("TOC-SRC-001", api.SeverityWarning, fix, "%s does not exist; it is waited for", name)
 	}
 }
 

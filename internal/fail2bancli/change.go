@@ -3,8 +3,10 @@ package fail2bancli
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"tocsin/internal/api"
 	"tocsin/internal/config"
@@ -68,7 +70,8 @@ func (c *client) refuseSetting(name, what string) (string, error) {
 	return "", exception("%s is not changed while the guard runs: set it in section [%s] of %s, then fail2ban-client reload", setting, name, c.file("jail.local"))
 }
 
-// banip bans by hand for as long as the jail does, and prints how many were not banned before.
+// banip bans by hand for as long as the jail does, and prints how many were not banned before. A ban that lasts longer
+// anyway stays as it is.
 func (c *client) banip(ctx context.Context, j *api.JailDetail, args []string) (string, error) {
 	before, err := c.bannedBy(ctx, j.Name)
 	if err != nil {
@@ -77,6 +80,9 @@ func (c *client) banip(ctx context.Context, j *api.JailDetail, args []string) (s
 	var n int
 	var errs []error
 	for _, id := range args {
+		if outlasts(before, id, j.BanSeconds) {
+			continue
+		}
 		made, err := c.guard.Ban(ctx, api.BanRequest{Prefix: id, Jail: j.Name, Seconds: j.BanSeconds, Reason: "fail2ban-client banip", By: c.o.By})
 		if err != nil {
 			errs = append(errs, lockout(err, id, j.Name))
@@ -89,6 +95,13 @@ func (c *client) banip(ctx context.Context, j *api.JailDetail, args []string) (s
 		}
 	}
 	return strconv.Itoa(n), errors.Join(errs...)
+}
+
+// outlasts says whether id is banned for longer than it would be by a ban of so many seconds, of which 0 has no end.
+func outlasts(banned []api.BannedID, id string, seconds float64) bool {
+	return slices.ContainsFunc(banned, func(b api.BannedID) bool {
+		return b.ID == id && (b.Until == nil || seconds > 0 && time.Until(*b.Until).Seconds() > seconds)
+	})
 }
 
 // lockout rewords the hint of a refusal to lock somebody out: fail2ban-client has no word for "all the same".

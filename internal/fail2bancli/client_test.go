@@ -392,6 +392,22 @@ func TestLockout(t *testing.T) {
 	}
 }
 
+// Who is banned for longer already stays so: fail2ban does not make a ban shorter by banning again.
+func TestBanipOfSomebodyBanned(t *testing.T) {
+	now := time.Now().UTC()
+	long, short := now.Add(time.Hour), now.Add(time.Minute)
+	g := &guard{now: now, jails: []api.JailDetail{{Jail: api.Jail{Name: "web"}, BanSeconds: 600}}, banned: map[string][]api.BannedID{
+		"web": {{ID: "192.0.2.1", At: now, Until: &long}, {ID: "192.0.2.3", At: now, Until: &short}}}}
+	if said, code := runClient(g.serve(t), t.TempDir(), "", "set", "web", "banip", "192.0.2.1", "192.0.2.3"); said != "0\n" || code != 0 {
+		t.Errorf("banip says %q, with exit code %d; want 0", said, code)
+	}
+	for _, b := range g.banned["web"] {
+		if stays := b.Until.Equal(long) || b.Until.Equal(short); stays != (b.ID == "192.0.2.1") {
+			t.Errorf("%s is banned until %v", b.ID, b.Until)
+		}
+	}
+}
+
 func TestGetopt(t *testing.T) {
 	known := []option{{'a', "all", false}, {'o', "out", true}, {0, "print-all-matched", false}, {0, "print-all-missed", false}}
 	tests := []struct {
