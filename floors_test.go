@@ -31,6 +31,7 @@ var floors = map[string]struct {
 	"tocsin/internal/host":        {floor: 2},
 	"tocsin/internal/action":      {floor: 2},
 	"tocsin/internal/list":        {floor: 2},
+	"tocsin/internal/report":      {floor: 2},
 	"tocsin/internal/api":         {floor: 3},
 	"tocsin/internal/daemon":      {floor: 4},
 	"tocsin/internal/fail2bancli": {floor: 4},

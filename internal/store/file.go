@@ -68,7 +68,7 @@ func (f *file) prepare(ctx context.Context) error {
 	if f.conn, err = f.writer.Conn(ctx); err != nil {
 		return err
 	}
-	if err := migrate(ctx, f.conn); err != nil {
+	if err := migrate(ctx, f.conn, applicationID, migrations); err != nil {
 		return err
 	}
 	if err := f.checkSize(); err != nil {

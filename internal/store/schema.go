@@ -121,7 +121,7 @@ var (
 
 // migrate brings the file to the newest version. It writes nothing if there is nothing to do, so that a store on a full
 // disk can be opened.
-func migrate(ctx context.Context, conn *sql.Conn) error {
+func migrate(ctx context.Context, conn *sql.Conn, applicationID int, migrations []string) error {
 	var id, version, tables int
 	err := conn.QueryRowContext(ctx, `SELECT (SELECT application_id FROM pragma_application_id),
 		(SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)`).Scan(&id, &version, &tables)
