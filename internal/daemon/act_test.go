@@ -127,7 +127,7 @@ func (s *stage) run(t *testing.T) {
 			t.Errorf("RunRunner() = %v", err)
 		}
 	}()
-	s.link.runner = exec.NewRunner(exec.DialOnce(ours))
+	s.link.runner = exec.RunnerOn(ours)
 	t.Cleanup(func() {
 		s.link.runner.Close()
 		cancel()

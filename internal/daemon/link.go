@@ -107,7 +107,7 @@ func (g *Guard) startRunner(s *set) error {
 		_ = ours.Close()
 		return fmt.Errorf("start the runner: %w", err)
 	}
-	g.link = link{runner: exec.NewRunner(exec.DialOnce(ours)), child: child, ended: make(chan struct{}), kill: kill}
+	g.link = link{runner: exec.RunnerOn(ours), child: child, ended: make(chan struct{}), kill: kill}
 	go func() {
 		defer close(g.link.ended)
 		_ = child.Stdout.Close()

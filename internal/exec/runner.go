@@ -38,19 +38,11 @@ func DialSocket(path string) func(context.Context) (net.Conn, error) {
 	}
 }
 
-// DialOnce hands out a connection that cannot be made again, such as an end of a Pair.
-func DialOnce(conn net.Conn) func(context.Context) (net.Conn, error) {
-	var once sync.Mutex
-	return func(context.Context) (net.Conn, error) {
-		once.Lock()
-		defer once.Unlock()
-		if conn == nil {
-			return nil, errors.New("it has ended")
-		}
-		c := conn
-		conn = nil
-		return c, nil
-	}
+// RunnerOn makes a Runner that is connected by conn, such as an end of a Pair, and by nothing else. Close closes it.
+func RunnerOn(conn net.Conn) *Runner {
+	r := NewRunner(func(context.Context) (net.Conn, error) { return nil, errors.New("it has ended") })
+	r.connect(conn)
+	return r
 }
 
 // Do has a job done and waits for it. If ctx ends first the job is stopped. The error is ErrUnreachable, ErrGone, ErrTooBig
@@ -97,14 +89,19 @@ func (r *Runner) begin(ctx context.Context) (*wire, uint64, chan Result, error) 
 		if err != nil {
 			return nil, 0, nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
-		r.line = newWire(conn)
-		line := r.line
-		r.readers.Go(func() { r.read(line) })
+		r.connect(conn)
 	}
 	r.last++
 	reply := make(chan Result, 1)
 	r.waiting[r.last] = reply
 	return r.line, r.last, reply, nil
+}
+
+// connect takes a connection into use.
+func (r *Runner) connect(conn net.Conn) {
+	line := newWire(conn)
+	r.line = line
+	r.readers.Go(func() { r.read(line) })
 }
 
 func (r *Runner) forget(id uint64) {

@@ -39,7 +39,7 @@ func pair(t *testing.T) (ours, childs net.Conn) {
 func serving(t *testing.T, do func(context.Context, Job) Result) *Runner {
 	t.Helper()
 	ours, childs := pair(t)
-	r := NewRunner(DialOnce(ours))
+	r := RunnerOn(ours)
 	var served sync.WaitGroup
 	served.Go(func() {
 		if err := Serve(context.Background(), childs, do); err != nil {
@@ -107,7 +107,7 @@ func TestRunnerStopsWhatNobodyWaitsFor(t *testing.T) {
 
 func TestRunnerGone(t *testing.T) {
 	ours, childs := pair(t)
-	r := NewRunner(DialOnce(ours))
+	r := RunnerOn(ours)
 	defer r.Close()
 	go func() {
 		_, _ = childs.Read(make([]byte, 1))
