@@ -131,11 +131,11 @@ func TestFail2banClient(t *testing.T) {
 		{"ping", "Server replied: pong\n", 0},
 		{"status", "Status\n|- Number of jail:\t2\n`- Jail list:\tpostfix, sshd\n", 0},
 		{"set sshd banip 198.51.100.7 2001:db8:7::5", "2\n", 0},
-		{"set sshd banip 198.51.100.7", "0\n", 0}, // it begins anew
+		{"set sshd banip 198.51.100.7", "0\n", 0}, // its ban only ends later
 		{"set postfix banip 203.0.113.0/24", "1\n", 0},
 		{"get sshd banip", "2001:db8:7::5 198.51.100.7\n", 0},
 		{"status sshd", "Status for the jail: sshd\n|- Filter\n|  |- Currently failed:\t0\n|  |- Total failed:\t0\n|  `- File list:\t/var/log/auth.log\n`- Actions\n" +
-			"   |- Currently banned:\t2\n   |- Total banned:\t2\n   `- Banned IP list:\t2001:db8:7::5 198.51.100.7\n", 0},
+			"   |- Currently banned:\t2\n   |- Total banned:\t2\n   `- Banned IP list:\t198.51.100.7 2001:db8:7::5\n", 0},
 		{"banned 198.51.100.7 203.0.113.0/24 9.9.9.9", "[['sshd'], ['postfix'], []]\n", 0},
 		{"get sshd bantime", "3600\n", 0},
 		{"get sshd maxretry", "3\n", 0},
