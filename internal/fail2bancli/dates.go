@@ -6,28 +6,9 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-)
 
-// stockDates are the formats that fail2ban knows by default, in its order, as jail.conf(5) writes dates.
-var stockDates = [...]string{
-	`%ExY(?P<_sep>[-/.])%m(?P=_sep)%d(?:T|  ?)%H:%M:%S(?:[.,]%f)?(?:\s*%z)?`,
-	`(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`,
-	`(?:%a )?%b %d %ExY %k:%M:%S(?:\.%f)?`,
-	`%d(?P<_sep>[-/])%m(?P=_sep)(?:%ExY|%Exy) %k:%M:%S`,
-	`%d(?P<_sep>[-/])%b(?P=_sep)%ExY[ :]?%H:%M:%S(?:\.%f)?(?: %z)?`,
-	`%m/%d/%ExY:%H:%M:%S`,
-	`%m-%d-%ExY %k:%M:%S(?:\.%f)?`,
-	`EPOCH`,
-	`{^LN-BEG}%H:%M:%S`,
-	`^<%m/%d/%Exy@%H:%M:%S>`,
-	`%Exy%Exm%Exd  ?%H:%M:%S`,
-	`%b %d, %ExY %I:%M:%S %p`,
-	`^%b-%d-%Exy %k:%M:%S`,
-	`%ExY%Exm%Exd(?:T|  ?)%ExH%ExM%ExS(?:[.,]%f)?(?:\s*%z)?`,
-	`(?:%Z )?(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`,
-	`(?:%z )?(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`,
-	`TAI64N`,
-}
+	"tocsin/internal/filter"
+)
 
 // lineBegin marks a format that stands at the beginning of the line.
 const lineBegin = "{^LN-BEG}"
@@ -126,7 +107,7 @@ func dateTemplates(lines []string) []*dateTemplate {
 		case key == "{DEFAULT}", key == lineBegin:
 			all = append(all, stockTemplates(i, key == lineBegin)...)
 		case datePlace.MatchString(key):
-			for k, p := range stockDates {
+			for k, p := range filter.DefaultDates {
 				p = placed(line, p)
 				all = append(all, &dateTemplate{pattern: p, name: dateName(p), line: i, stock: k + 1, anchored: isAnchored(p), boost: 1})
 			}
@@ -150,7 +131,7 @@ func dateTemplates(lines []string) []*dateTemplate {
 // boost is how much a hit of a pattern weighs: more for the anchored twin of a default format, whoever asks for it.
 func boost(pattern string) float64 {
 	if format, ok := strings.CutPrefix(pattern, lineBegin); ok {
-		for _, p := range stockDates {
+		for _, p := range filter.DefaultDates {
 			if strings.EqualFold(format, p) {
 				return 100
 			}
@@ -176,7 +157,7 @@ func placed(pattern, format string) string {
 
 func stockTemplates(line int, anchoredOnly bool) []*dateTemplate {
 	var twins, plain []*dateTemplate
-	for i, p := range stockDates {
+	for i, p := range filter.DefaultDates {
 		if !isAnchored(p) {
 			twins = append(twins, &dateTemplate{pattern: lineBegin + p, name: dateName(lineBegin + p), line: line, stock: i + 1, anchored: true, boost: 100})
 		}

@@ -12,7 +12,7 @@ func (d *Dates) Matched() (line, format int) {
 	}
 	format = e.rule + 1
 	if format >= int(formatEpoch) {
-		format++ // defaultTemplates leave it out
+		format++ // datesWithin leaves it out
 	}
 	return d.last, format
 }

@@ -11,9 +11,8 @@ import (
 	"tocsin/internal/regex"
 )
 
-// defaultTemplates are the formats known by default as fail2ban writes them, for patterns that put {DATE} in the midst
-// of other text. EPOCH and TAI64N cannot stand there, as in fail2ban.
-var defaultTemplates = [...]string{
+// DefaultDates are the formats known by default, in fail2ban's order and as it writes them (jail.conf(5)).
+var DefaultDates = [...]string{
 	`%ExY(?P<_sep>[-/.])%m(?P=_sep)%d(?:T|  ?)%H:%M:%S(?:[.,]%f)?(?:\s*%z)?`,
 	`(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`,
 	`(?:%a )?%b %d %ExY %k:%M:%S(?:\.%f)?`,
@@ -21,14 +20,27 @@ var defaultTemplates = [...]string{
 	`%d(?P<_sep>[-/])%b(?P=_sep)%ExY[ :]?%H:%M:%S(?:\.%f)?(?: %z)?`,
 	`%m/%d/%ExY:%H:%M:%S`,
 	`%m-%d-%ExY %k:%M:%S(?:\.%f)?`,
-	`%H:%M:%S`,
-	`<%m/%d/%Exy@%H:%M:%S>`,
+	`EPOCH`,
+	`{^LN-BEG}%H:%M:%S`,
+	`^<%m/%d/%Exy@%H:%M:%S>`,
 	`%Exy%Exm%Exd  ?%H:%M:%S`,
 	`%b %d, %ExY %I:%M:%S %p`,
-	`%b-%d-%Exy %k:%M:%S`,
+	`^%b-%d-%Exy %k:%M:%S`,
 	`%ExY%Exm%Exd(?:T|  ?)%ExH%ExM%ExS(?:[.,]%f)?(?:\s*%z)?`,
 	`(?:%Z )?(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`,
 	`(?:%z )?(?:%a )?%b %d %k:%M:%S(?:\.%f)?(?: %ExY)?`,
+	`TAI64N`,
+}
+
+// datesWithin are the formats known by default that can stand in the midst of other text, in place of {DATE}. Epochs and
+// TAI64N cannot, as in fail2ban.
+func datesWithin() (all []string) {
+	for _, t := range DefaultDates {
+		if t != "EPOCH" && t != "TAI64N" {
+			all = append(all, strings.TrimPrefix(strings.TrimPrefix(t, "{^LN-BEG}"), "^"))
+		}
+	}
+	return all
 }
 
 const (
@@ -151,7 +163,7 @@ func parsePattern(text string) (datePattern, error) {
 	}
 	if at := strings.Index(strings.ToUpper(text), "{DATE}"); at >= 0 {
 		var all []string
-		for _, t := range defaultTemplates {
+		for _, t := range datesWithin() {
 			all = append(all, text[:at]+t+text[at+len("{DATE}"):])
 		}
 		return patternOf(all)
