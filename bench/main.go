@@ -38,6 +38,7 @@ var parts = []part{
 	{"hostile", hostile},
 	{"latency", latency},
 	{"idle", idle},
+	{"list", lists},
 }
 
 // bench is what the parts share.
@@ -49,10 +50,14 @@ type bench struct {
 
 func run(ctx context.Context) error {
 	b := &bench{}
-	only := flag.String("only", "", "measure only this `part`: replay, hostile, latency, idle")
+	only := flag.String("only", "", "measure only this `part`: replay, hostile, latency, idle, list")
 	flag.StringVar(&b.tocsin, "tocsin", "bin/tocsin", "the `program` to measure")
 	flag.IntVar(&b.lines, "lines", 1_000_000, "`lines` of the log to replay")
+	inForce := flag.String("list", "", "what the part list starts: put these `files` in force, one after the other, here")
 	flag.Parse()
+	if *inForce != "" {
+		return setLists(ctx, strings.Split(*inForce, ","))
+	}
 
 	var err error
 	if b.tocsin, err = filepath.Abs(b.tocsin); err != nil {

@@ -35,6 +35,7 @@ case "${1-}" in
 bench) wanted="$wanted
 sshguard:sshguard
 time:time
+ipset:ipset
 taskset:util-linux
 " ;;
 *)
