@@ -343,7 +343,6 @@ func TestUnheardChange(t *testing.T) {
 	m, err := f.listen()
 	must(t, err)
 	defer m.conn.Close()
-	f.listenBy(m)
 	many := List{Name: "a", Prefixes: singles(20_000, 1)}
 	must(t, f.SetList(many))
 	select {
@@ -359,7 +358,7 @@ func TestUnheardChange(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("nothing is heard after a great transaction")
 	}
-	f.listenBy(nil)
+	f.unlisten()
 	h.run("nft", "delete chain inet tocsin list_a_all")
 	watch(t, f, yes)
 	eventually(t, 5*time.Second, "the repair", func() bool { return f.Stats().Repairs == 1 })

@@ -39,8 +39,7 @@ func (f *Firewall) Watch(ctx context.Context, lost func() (restore bool)) error 
 	if err != nil {
 		return fmt.Errorf("watch the table inet %s: %w", f.o.Table, err)
 	}
-	f.listenBy(m)
-	defer f.listenBy(nil)
+	defer f.unlisten()
 	var reader sync.WaitGroup
 	reader.Go(func() { m.read() })
 	defer reader.Wait()
@@ -180,18 +179,21 @@ func (f *Firewall) listen() (*monitor, error) {
 		failed:  make(chan error, 1),
 	}
 	_ = conn.SetReadBuffer(4 << 20) // the more fits, the rarer is a change that was not heard
+	f.mu.Lock()                     // so that it does not begin to hear in the middle of a great transaction
+	defer f.mu.Unlock()
 	if err := errors.Join(ignore(conn, f.sock.portID), conn.JoinGroup(unix.NFNLGRP_NFTABLES)); err != nil {
 		conn.Close()
 		return nil, err
 	}
+	f.monitor = m
 	return m, nil
 }
 
-// listenBy says which monitor the running Watch has.
-func (f *Firewall) listenBy(m *monitor) {
+// unlisten forgets the monitor of Watch.
+func (f *Firewall) unlisten() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.monitor = m
+	f.monitor = nil
 }
 
 // pause hears nothing until resume. Without a membership to give up there is nothing to pause.
