@@ -105,7 +105,10 @@ func (m *machine) live(events []Decision, end time.Time) (crashed string, st Sta
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	for ; m.now.Before(end); m.now = m.now.Add(20 * time.Second) {
+	for tick := 20 * time.Second; m.now.Before(end); m.now = m.now.Add(tick) {
+		if m.now.Sub(t0) > 10*time.Hour { // nothing happens any more but waiting
+			tick = 2 * time.Minute
+		}
 		var ds []Decision
 		for _, d := range events {
 			if d.N > r.Cursor() && !d.At.After(m.now) {

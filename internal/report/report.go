@@ -51,7 +51,8 @@ type Options struct {
 	Account uint64
 
 	// Spare says why nothing may be told of an address now, Yes if it may. It is asked when a decision comes and again
-	// before its report is sent, with the address or its /64: the allow list, own addresses, logins within 90 days.
+	// before its report is sent, with the address or its /64: the allow list, own addresses, logins within 90 days. It must be
+	// quick and may be called from any goroutine. nil: nobody is spared.
 	Spare func(netip.Prefix) Why
 
 	Most int            // reports in the queue, default 200,000, about 400 bytes each

@@ -154,7 +154,8 @@ func (r *Reporter) Begin(ctx context.Context, n int64) error {
 func (r *Reporter) Cursor() int64 { return r.Stats().Cursor }
 
 // Take takes in decisions as Queue.Take does, with times of the machine's clock. When it returns nil they are kept, together
-// with the cursor: the same decisions taken again change nothing.
+// with the cursor: the same decisions taken again change nothing. ctx is the program's: if it ends while the disk does not
+// answer, the reporter is of no more use.
 func (r *Reporter) Take(ctx context.Context, ds []Decision, complete bool) error {
 	err := r.do(ctx, func(now time.Time) {
 		behind := r.behind(now)
@@ -241,18 +242,24 @@ func (r *Reporter) step(ctx, late context.Context) (wait time.Duration, err erro
 	before := r.Stats()
 	err = r.do(late, func(now time.Time) { r.q.Answer(now, j, a) })
 	r.log.Debug("reported", "n", len(j.Reports), "err", a.Detail)
-	r.say(before, r.Stats(), a)
+	r.say(j, before, r.Stats(), a)
 	return 0, err
 }
 
 // say logs what somebody should know: that reports stopped, and that a quota ran out.
-func (r *Reporter) say(before, after Stats, a Answer) {
+func (r *Reporter) say(j Job, before, after Stats, a Answer) {
+	what, ep := "reports", after.Single
+	if j.Bulk {
+		what, ep = "bulk reports", after.Bulk
+	}
 	switch {
 	case after.Stopped != 0 && before.Stopped == 0:
-		r.log.Error("no reports are sent any more until the key or the account is set right", "err", a.Detail, "n", after.Stopped)
+		r.log.Error("no reports are sent any more until the key or the account is set right", "err", a.Detail)
 	case a.Outcome == Exhausted:
-		r.log.Info("the day's quota of reports is used up", "until", after.Single.Rest)
-	case (a.Outcome == Failed || a.Outcome == Lost) && before.Single.Fails+before.Bulk.Fails == 0:
-		r.log.Warn("a report was not answered, trying again", "err", a.Detail)
+		r.log.Info("the day's quota is used up", "service", what, "until", ep.Rest)
+	case (a.Outcome == Failed || a.Outcome == Lost) && ep.Fails == 1:
+		r.log.Warn("a report was not answered, trying again", "service", what, "err", a.Detail)
+	case a.Outcome == Refused:
+		r.log.Warn("a report was refused and put aside", "service", what, "err", a.Detail)
 	}
 }
