@@ -63,7 +63,8 @@ func (p *parser) addr(a netip.Addr) {
 // classify tells a fetch that may come later, or that never left, from others.
 func (a *AbuseIPDB) classify(err error) error {
 	if quota, ok := errors.AsType[*abuseipdb.QuotaError](err); ok {
-		return &RestError{err, quota.Until(time.Now())}
+		now := time.Now()
+		return &RestError{err, quota.Until(now).Sub(now)}
 	}
 	if lost, ok := errors.AsType[*abuseipdb.NetworkError](err); ok && !lost.Sent {
 		return &UnsentError{err}

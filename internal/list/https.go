@@ -99,7 +99,7 @@ func (h *HTTPS) Fetch(ctx context.Context, t Terms, p Previous) (*Fetched, error
 	case http.StatusNotModified:
 		return &Fetched{Unchanged: true}, nil
 	default:
-		return nil, refusal(resp, time.Now())
+		return nil, refusal(resp)
 	}
 }
 
@@ -128,15 +128,20 @@ func tag(h http.Header, name string) string {
 	return ""
 }
 
+// maxRest bounds how long a server may ask to be left alone, so that the seconds that it writes fit into a duration.
+const maxRest = 7 * day
+
 // refusal is the error of an answer that holds no list.
-func refusal(resp *http.Response, now time.Time) error {
+func refusal(resp *http.Response) error {
 	err := fmt.Errorf("the server answered with status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	after := resp.Header.Get("Retry-After")
 	if seconds, bad := strconv.Atoi(after); bad == nil && seconds > 0 {
-		return &RestError{err, now.Add(time.Duration(min(seconds, 7*24*3600)) * time.Second)}
+		return &RestError{err, time.Duration(min(seconds, int(maxRest/time.Second))) * time.Second}
 	}
-	if at, bad := http.ParseTime(after); bad == nil {
-		return &RestError{err, at}
+	at, bad := http.ParseTime(after)
+	date, none := http.ParseTime(resp.Header.Get("Date"))
+	if bad == nil && none == nil {
+		return &RestError{err, min(at.Sub(date), maxRest)}
 	}
 	return err
 }

@@ -168,7 +168,7 @@ func TestHTTPSRests(t *testing.T) {
 		})
 		_, err := h.Fetch(t.Context(), Terms{}, Previous{})
 		rest, ok := errors.AsType[*RestError](err)
-		if !ok || time.Until(rest.Until).Round(time.Minute) != 2*time.Hour {
+		if !ok || rest.Wait.Round(time.Minute) != 2*time.Hour {
 			t.Errorf("Retry-After %s: %v, %+v", after, err, rest)
 		}
 	}
@@ -258,7 +258,7 @@ func TestAbuseIPDB(t *testing.T) {
 		got, err := source.Fetch(t.Context(), terms, Previous{})
 		text := ""
 		if rest, ok := errors.AsType[*RestError](err); ok {
-			text = "rests " + time.Until(rest.Until).Round(time.Minute).String()
+			text = "rests " + rest.Wait.Round(time.Minute).String()
 		} else if err != nil {
 			text = "error"
 		} else if reasons := Judge(got.Parsed, terms, nil); len(reasons) > 0 {

@@ -89,10 +89,10 @@ func (e *UnsentError) Error() string { return e.Err.Error() }
 // Unwrap returns what went wrong.
 func (e *UnsentError) Unwrap() error { return e.Err }
 
-// RestError is a fetch that the source refused for now.
+// RestError is a fetch that the source refused for now. How long is a span, so that it does not matter whose clock is wrong.
 type RestError struct {
-	Err   error
-	Until time.Time // when it may be asked again
+	Err  error
+	Wait time.Duration // until it may be asked again
 }
 
 func (e *RestError) Error() string { return e.Err.Error() }

@@ -138,10 +138,9 @@ func (s *State) fail(err error, o Order, now time.Time) {
 	s.Failures++
 	s.Error = tocsin.Printable(oneLine(err))
 	s.Retry = retry(s.Failures, s.Tries, o.Budget, now)
-	if rest, ok := errors.AsType[*RestError](err); ok && rest.Until.After(s.Retry) {
-		s.Retry = rest.Until
-		if latest := now.Add(longestWait); s.Retry.After(latest) {
-			s.Retry = latest
+	if rest, ok := errors.AsType[*RestError](err); ok {
+		if until := now.Add(min(rest.Wait, longestWait)); until.After(s.Retry) {
+			s.Retry = until
 		}
 	}
 }

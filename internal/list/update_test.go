@@ -68,7 +68,7 @@ func TestUpdate(t *testing.T) {
 		{"json", script{text: `{"errors":[{"detail":"Daily rate limit"}]}` + "\n"}, 0, "not-a-list", 1000, 4 * firstRetry},
 		{"network", script{err: errors.New("connection reset")}, 0, "error", 1000, 8 * firstRetry},
 		{"still", script{err: errors.New("connection reset")}, 0, "error", 1000, lastRetry},
-		{"rests", script{err: &RestError{errors.New("429"), t0.Add(365 * day)}}, 0, "error", 1000, 0},
+		{"rests", script{err: &RestError{errors.New("429"), 365 * day}}, 0, "error", 1000, 0},
 		{"well again", script{text: lines(limit)}, 0, "accepted 1000 +0 -0", 1000, day},
 		{"wide", script{text: lines(900) + "0.0.0.0/1\n"}, 0, "too-wide", 1000, day},
 		{"three private ones", script{text: lines(100) + "10.0.0.1\n10.0.0.2\n10.0.0.3\n", plan: "x"}, 0, "accepted 100 +0 -900", 100, day},
