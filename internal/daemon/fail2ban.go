@@ -74,7 +74,7 @@ func (b *builder) loadFail2ban(dir string) (*fail2ban.Config, error) {
 	}
 	for _, j := range again.Jails {
 		if slices.Contains(journals, j.Name) {
-			j.Problems = append(j.Problems, fail2ban.Problem{Pos: j.Pos, Msg: "none of its logs exists", Instead: "the journal is read"})
+			j.Problems = append(j.Problems, fail2ban.Problem{Pos: j.Where("logpath"), Msg: "none of its logs exists", Instead: "the journal is read"})
 		}
 	}
 	return again, nil
@@ -143,16 +143,16 @@ func (b *builder) fill(c *cell, conf *config.Config, all *fail2ban.Config) error
 	if j.Logtimezone != "" {
 		if c.loc = zoneNamed(j.Logtimezone); c.loc == nil {
 			c.loc = time.Local
-			c.problem(j.Pos, fmt.Sprintf("logtimezone %q is no time zone", j.Logtimezone), "the machine's is used")
+			c.problem(j.Where("logtimezone"), fmt.Sprintf("logtimezone %q is no time zone", j.Logtimezone), "the machine's is used")
 		}
 	}
 	switch strings.ToLower(j.Logencoding) {
 	case "auto", "utf-8", "utf8", "ascii", "us-ascii", "":
 	default:
-		c.problem(j.Pos, fmt.Sprintf("logs in %s are not converted", j.Logencoding), "lines are read as UTF-8: what is not ASCII may not match")
+		c.problem(j.Where("logencoding"), fmt.Sprintf("logs in %s are not converted", j.Logencoding), "lines are read as UTF-8: what is not ASCII may not match")
 	}
 	if !j.Ignoreself {
-		c.problem(j.Pos, "ignoreself = false", "this machine's own addresses, gateways and resolvers are never banned all the same")
+		c.problem(j.Where("ignoreself"), "ignoreself = false", "this machine's own addresses, gateways and resolvers are never banned all the same")
 	}
 	c.ignoreAll(j.Ignoreip)
 	c.setOptions(conf, all)
@@ -222,11 +222,11 @@ func (c *cell) readJournal() error {
 	j := c.f2b
 	for _, name := range []string{"journalpath", "journalfiles", "namespace"} {
 		if j.BackendOptions[name] != "" {
-			return &fail2ban.Error{Pos: j.Pos, Msg: fmt.Sprintf("backend systemd[%s=...]: only the machine's own journal can be read", name)}
+			return &fail2ban.Error{Pos: j.Where("backend"), Msg: fmt.Sprintf("backend systemd[%s=...]: only the machine's own journal can be read", name)}
 		}
 	}
 	if flags := j.BackendOptions["journalflags"]; flags != "" {
-		c.problem(j.Pos, "journalflags="+flags, "what this user may read of the journal is read")
+		c.problem(j.Where("backend"), "journalflags="+flags, "what this user may read of the journal is read")
 	}
 	var alternatives []string
 	for _, m := range j.Filter.Journalmatch { // there may be quotes around a term
@@ -253,10 +253,10 @@ func (c *cell) ignoreAll(texts []string) {
 		name, err := ignoredName(text)
 		switch {
 		case err != nil:
-			c.problem(c.f2b.Pos, fmt.Sprintf("ignoreip: %v", err), "it is left out")
+			c.problem(c.f2b.Where("ignoreip"), fmt.Sprintf("ignoreip: %v", err), "it is left out")
 		case slices.Contains(c.ignored, name):
 		case len(c.ignored) >= maxIgnored:
-			c.problem(c.f2b.Pos, fmt.Sprintf("ignoreip has more than %d entries", maxIgnored), "those from "+name+" on are left out")
+			c.problem(c.f2b.Where("ignoreip"), fmt.Sprintf("ignoreip has more than %d entries", maxIgnored), "those from "+name+" on are left out")
 			c.indexIgnored()
 			return
 		default:
@@ -287,7 +287,7 @@ func (c *cell) setOptions(conf *config.Config, all *fail2ban.Config) {
 	}
 	switch {
 	case j.Bantime == 0:
-		c.problem(j.Pos, "bantime is 0", "a ban lasts for a second")
+		c.problem(j.Where("bantime"), "bantime is 0", "a ban lasts for a second")
 	case j.Bantime > 0 && j.Growth != nil:
 		c.grow(j.Growth)
 	}
@@ -357,7 +357,7 @@ func (c *cell) actOn(services map[string]uint16) {
 			o.Proto = tocsin.TCPAndUDP
 		}
 		if n.Verdict != o.Verdict {
-			c.problem(c.f2b.Pos, "its actions answer the packets of the banned in different ways", "they all "+o.Verdict.String())
+			c.problem(c.f2b.Where("action"), "its actions answer the packets of the banned in different ways", "they all "+o.Verdict.String())
 		}
 	}
 	if everything {

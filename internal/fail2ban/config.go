@@ -63,9 +63,18 @@ type Jail struct {
 
 	Actions []*Action
 
-	backend  string   // as written
-	commands commands // of the filter and the jail, for Stream
-	skipped  string   // why the jail cannot run, in fail2ban's words; "" if it has none
+	where    map[string]Pos // of its options
+	backend  string         // as written
+	commands commands       // of the filter and the jail, for Stream
+	skipped  string         // why the jail cannot run, in fail2ban's words; "" if it has none
+}
+
+// Where is where an option of the jail is written, the jail's header if it is nowhere.
+func (j *Jail) Where(option string) Pos {
+	if pos, ok := j.where[option]; ok {
+		return pos
+	}
+	return j.Pos
 }
 
 // Logpath is one line of logpath.

@@ -270,6 +270,24 @@ logpath = /var/log/a*.log tail
 }
 
 // TestLoadCondition: fail2ban takes a condition behind the name of an option from 1.1.1 on.
+// Whoever tells of an option names the line it is written in, not that of the jail.
+func TestWhere(t *testing.T) {
+	j := loadSmall(t, `
+-- jail.local --
+[DEFAULT]
+ignoreip = ::1
+[j]
+enabled = true
+logencoding =
+  latin-1
+`).Jails[0]
+	for option, want := range map[string]string{"ignoreip": "/f2b/jail.local:2", "logencoding": "/f2b/jail.local:5", "action": "/f2b/jail.conf:3", "maxretry": "/f2b/jail.local:3"} {
+		if got := j.Where(option).String(); got != want {
+			t.Errorf("%s is written at %s, want %s", option, got, want)
+		}
+	}
+}
+
 func TestLoadCondition(t *testing.T) {
 	c := loadSmall(t, "-- jail.local --\n[one]\nenabled = 1\nskip_if_nologs = true\naction = a[port?family=inet6=\"v6\", port=v4] b\n")
 	if problems := told(c); len(problems) > 0 || len(c.Jails[0].Actions) != 2 {

@@ -126,7 +126,7 @@ func (r *jailReader) read() error {
 // options reads options of the jail; all of them if none is named.
 func (r *jailReader) options(only ...string) error {
 	var errs []error
-	r.opts, r.typed = newDict(), map[string]any{}
+	r.opts, r.typed, r.where = newDict(), map[string]any{}, map[string]Pos{}
 	for _, o := range jailOptions {
 		if len(only) > 0 && !slices.Contains(only, o.name) && o.name != "enabled" {
 			continue
@@ -141,6 +141,7 @@ func (r *jailReader) options(only ...string) error {
 		case !ok:
 			v = literal(o.otherwise, byDefault)
 		}
+		r.where[o.name] = r.place(v)
 		r.opts.set(o.name, r.typedValue(o.name, o.kind, v))
 	}
 	slices.SortStableFunc(errs, byPos)
