@@ -87,9 +87,9 @@ func TestHTTPS(t *testing.T) {
 		{"error", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) }, "error: the server answered with status 500 Internal Server Error"},
 		{"gone", func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }, "error: the server answered with status 404 Not Found"},
 		{"to http", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "http://example.org/?"+canary, 302)
+			http.Redirect(w, r, "http://example.org/?"+canary, http.StatusFound)
 		}, "error: the server sends us on to http://example.org, which is not https"},
-		{"in a circle", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", 302) }, "error: the server sends us on more than 5 times"},
+		{"in a circle", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }, "error: the server sends us on more than 5 times"},
 		{"elsewhere", func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/moved" {
 				if r.Header.Get("Referer") != "" {
@@ -98,7 +98,7 @@ func TestHTTPS(t *testing.T) {
 				io.WriteString(w, list)
 				return
 			}
-			http.Redirect(w, r, "/moved", 301)
+			http.Redirect(w, r, "/moved", http.StatusMovedPermanently)
 		}, "1.1.1.1 8.8.8.8|"},
 		{"hangs up", func(w http.ResponseWriter, r *http.Request) { hangUp(w) }, "error: EOF"},
 	}
