@@ -154,6 +154,7 @@ type world struct {
 	t      testing.TB
 	q      *Queue
 	s      *server
+	call   func(Job) Answer // in place of s
 	now    time.Time
 	wrong  time.Duration // our clock before the true time
 	events []Decision    // with N and true At, in order
@@ -192,10 +193,17 @@ func (w *world) run(d time.Duration) {
 				}
 				break
 			}
-			w.q.Answer(w.clock(), j, w.s.send(w.now, j))
+			w.q.Answer(w.clock(), j, w.send(j))
 		}
 		w.q.Changes(w.clock())
 	}
+}
+
+func (w *world) send(j Job) Answer {
+	if w.call != nil {
+		return w.call(j)
+	}
+	return w.s.send(w.now, j)
 }
 
 // check holds the sums and the rule that nothing is accepted twice within 15 minutes, and returns the counters in words.
