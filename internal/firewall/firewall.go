@@ -192,18 +192,26 @@ func (f *Firewall) restore(now time.Time) error {
 	return f.install(now)
 }
 
-// install makes the table anew from what is wanted.
+// install makes the table anew from what is wanted: in one transaction, unless the lists are too large for it, as in a
+// guest that may not enlarge its buffers. Then the bans come first.
 func (f *Firewall) install(now time.Time) error {
 	f.count()
 	r := f.begin()
 	r.everything(&f.want, now)
+	whole := f.fits()
+	if whole {
+		r.lists(&f.want)
+	}
 	if err := f.commitUnheard("make the table"); err != nil {
 		return err
 	}
 	f.want.beginCounters()
 	f.stale, f.made = false, true
 	f.stats.Restores++
-	return f.remember()
+	if err := f.remember(); err != nil || whole {
+		return err
+	}
+	return f.addLists()
 }
 
 // begin starts a transaction.

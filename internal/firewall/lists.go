@@ -71,7 +71,12 @@ func (f *Firewall) SetList(l List) error {
 			return nil
 		}
 		restores := f.stats.Restores
-		if err := f.fill(n); err != nil {
+		others := func() bool {
+			f.mu.Unlock()
+			f.mu.Lock()
+			return f.standing && f.stats.Restores == restores
+		}
+		if err := f.fill(n, others); err != nil {
 			return err // the next Sync or Watch removes the sets
 		}
 		if f.standing && f.stats.Restores == restores {
@@ -87,14 +92,13 @@ func (f *Firewall) SetList(l List) error {
 	return f.remake(time.Now())
 }
 
-// fill makes the sets of a list and fills them, piece by piece, and lets others use the firewall in between. It stops if
-// the table is not the same any more.
+// fill makes the sets of a list and fills them, piece by piece. In between it calls others, which lets them use the firewall
+// and says whether to go on: not if the table is not the same any more.
 //
 // Nothing refers to the sets yet. That is not only for bans that come meanwhile: newer kernels let an interval set answer
 // with its new elements at the end of a transaction, long after they let the new rules ask it. Of a list that was filled
 // and referred to in one transaction, a hundred connections came through with every swap (Linux 6.18).
-func (f *Firewall) fill(l *list) error {
-	restores := f.stats.Restores
+func (f *Firewall) fill(l *list, others func() bool) error {
 	r := f.begin()
 	r.listSets(l)
 	if err := f.commit("add the sets of list " + l.name + " to"); err != nil {
@@ -104,15 +108,14 @@ func (f *Firewall) fill(l *list) error {
 		return err
 	}
 	r = f.begin()
-	r.grow(min(l.wireSize(), pieceSize+maxList))
+	piece := min(pieceSize, f.sock.room/2)
+	r.grow(min(l.wireSize(), piece+maxList))
 	for set, e := range l.elements() {
-		if len(f.batch.buf) >= pieceSize && !e.end {
+		if len(f.batch.buf) >= piece && !e.end {
 			if err := f.commitUnheard("fill list " + l.name + " of"); err != nil {
 				return err
 			}
-			f.mu.Unlock()
-			f.mu.Lock()
-			if !f.standing || f.stats.Restores != restores {
+			if !others() {
 				return nil
 			}
 			r = f.begin()
@@ -124,6 +127,28 @@ func (f *Firewall) fill(l *list) error {
 
 // pieceSize is how large, in bytes, the transactions are that fill a list: about 40,000 addresses and 30 ms.
 const pieceSize = 640 << 10
+
+// fits says whether all lists fit into the transaction that makes the table.
+func (f *Firewall) fits() bool {
+	size := 0
+	for _, l := range f.want.lists {
+		size += l.wireSize()
+	}
+	return size <= f.sock.room/2
+}
+
+// addLists adds all lists to a table that has none.
+func (f *Firewall) addLists() error {
+	for _, l := range f.want.listsInOrder() {
+		if err := f.fill(l, func() bool { return true }); err != nil {
+			return err
+		}
+		if err := f.swap(nil, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // swap lets n be asked in place of old, which is nil if there was none.
 func (f *Firewall) swap(old, n *list) error {

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tocsin"
 )
 
@@ -301,6 +303,27 @@ func TestListAfterFailedRestore(t *testing.T) {
 	check(t, h, "after SetList", "list_a_1_v4 198.51.100.1 -", "ports_22_v4 192.0.2.1 3600")
 }
 
+// Where buffers may not be enlarged, as in a container with a user namespace of its own, lists still find their way, and
+// bans do not wait for them.
+func TestListInSmallPieces(t *testing.T) {
+	h := newHost(t)
+	f := h.firewall(ban("192.0.2.1"))
+	must(t, unix.SetsockoptInt(f.sock.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 212992))
+	f.sock.room = 2 * 212992
+	must(t, f.SetList(List{Name: "a", Prefixes: singles(50_000, 1)}))
+	must(t, f.SetList(List{Name: "b", Prefixes: networks(20_000, 1)}))
+	must(t, f.SetList(List{Name: "a", Prefixes: singles(40_000, 2)}))
+	_, err := f.Restore([]tocsin.Decision{ban("192.0.2.1")}, nil, time.Now())
+	must(t, err)
+	if ok, _, err := f.sound(time.Now()); err != nil || !ok {
+		t.Errorf("the table is not as it was made (%v)", err)
+	}
+	want := 40_000 + f.Stats().Lists["b"].Entries + 1
+	if got := len(elementsByNFT(h, 10)); got != want || f.Stats().Errors != 0 {
+		t.Errorf("%d elements, want %d; stats %+v", got, want, f.Stats())
+	}
+}
+
 // Whatever others do to a list, it comes back.
 func TestWatchRepairsLists(t *testing.T) {
 	h := newHost(t)
@@ -397,11 +420,14 @@ func TestChangesWhileFilling(t *testing.T) {
 	_, err := f.Restore([]tocsin.Decision{ban("192.0.2.1")}, nil, time.Now())
 	must(t, err)
 	must(t, f.SetList(List{Name: "a", Prefixes: many[0]}))
-	if ok, _, err := f.sound(time.Now()); err != nil || !ok {
+	f.mu.Lock() // Watch uses the socket, too
+	ok, _, err := f.sound(time.Now())
+	sets, failed := f.sock.sets("tocsin")
+	f.mu.Unlock()
+	if err != nil || !ok {
 		t.Errorf("the table is not as it was made (%v)", err)
 	}
-	sets, err := f.sock.sets("tocsin")
-	must(t, err)
+	must(t, failed)
 	var got []string
 	for _, s := range sets {
 		if strings.HasPrefix(s.name, "list_") {

@@ -174,7 +174,7 @@ func (r ruleset) span(set string, s span, now time.Time) {
 	}
 }
 
-// everything writes the whole wanted state.
+// everything writes the whole wanted state but the lists.
 func (r ruleset) everything(w *wanted, now time.Time) {
 	r.base(w.allow)
 	for key, g := range w.groups {
@@ -187,6 +187,10 @@ func (r ruleset) everything(w *wanted, now time.Time) {
 		g.built = true
 		r.elements(g, now)
 	}
+}
+
+// lists writes the lists.
+func (r ruleset) lists(w *wanted) {
 	for _, l := range w.listsInOrder() {
 		r.grow(l.wireSize())
 		r.listSets(l)

@@ -25,6 +25,7 @@ const (
 // therefore never waits: no answer is an error, and nothing here can hang.
 type socket struct {
 	fd     int
+	room   int    // how large one transaction may be, in bytes
 	portID uint32 // how the kernel names this socket; events tell it as their cause
 	seq    uint32
 	buf    []byte
@@ -66,6 +67,11 @@ func (s *socket) prepare() error {
 	if unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil {
 		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
 	}
+	room, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
+	if err != nil {
+		return os.NewSyscallError("getsockopt", err)
+	}
+	s.room = room
 	// Errors that carry the kernel's own words, and not a copy of a request that may be megabytes long. Both are since
 	// Linux 4.12 and only nice to have.
 	_ = unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
