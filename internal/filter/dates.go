@@ -57,7 +57,8 @@ type head struct {
 	n        int // 0: nothing is remembered
 	start    int // where the date begins
 	tail     tail
-	unix     int64 // of the seconds, in the Location
+	unix     int64     // of the seconds, in the Location
+	at       time.Time // the same
 	yearless bool
 }
 
@@ -178,23 +179,13 @@ func (d *Dates) find(p *datePattern, line []byte) (t time.Time, start, end int, 
 // again answers for a line that begins like the one before, or differs from it in minutes and seconds only.
 func (d *Dates) again(line []byte) (t time.Time, end int, ok bool) {
 	h := &d.head
-	if len(line) < h.n || string(line[:h.n-mmss]) != string(h.text[:h.n-mmss]) {
+	if len(line) < h.n || string(line[:h.n]) != string(h.text[:h.n]) && !d.later(line) {
 		return t, 0, false
 	}
-	sec := h.unix
-	if clock := line[h.n-mmss : h.n]; string(clock) != string(h.text[h.n-mmss:h.n]) {
-		m, s := twoDigits(clock[0], clock[1]), twoDigits(clock[3], clock[4])
-		if m < 0 || m > 59 || s < 0 || s > 59 || clock[2] != ':' || h.yearless && !d.now().Before(d.hour.until) {
-			return t, 0, false
-		}
-		sec = d.hour.unix + int64(m*60+s)
-		h.unix = sec
-		copy(h.text[h.n-mmss:], clock)
-	}
 	if h.endsAt(line) {
-		return time.Unix(sec, 0).UTC(), h.n, true
+		return h.at, h.n, true
 	}
-	c := &d.sc.c
+	sec, c := h.unix, &d.sc.c
 	c.year, c.nsec, c.zoned = 0, 0, false
 	if end = c.tail(line, h.n, h.tail); end < 0 || c.year > 0 {
 		return t, 0, false
@@ -204,6 +195,24 @@ func (d *Dates) again(line []byte) (t time.Time, end int, ok bool) {
 	}
 	return time.Unix(sec, int64(c.nsec)).UTC(), end, true
 }
+
+// later moves the head on to a line that differs from it in minutes and seconds, if it does in nothing else.
+func (d *Dates) later(line []byte) bool {
+	h := &d.head
+	if string(line[:h.n-mmss]) != string(h.text[:h.n-mmss]) {
+		return false
+	}
+	clock := line[h.n-mmss : h.n]
+	m, s := twoDigits(clock[0], clock[1]), twoDigits(clock[3], clock[4])
+	if m < 0 || m > 59 || s < 0 || s > 59 || clock[2] != ':' || h.yearless && !d.now().Before(d.hour.until) {
+		return false
+	}
+	h.tell(d.hour.unix + int64(m*60+s))
+	copy(h.text[h.n-mmss:], clock)
+	return true
+}
+
+func (h *head) tell(unix int64) { h.unix, h.at = unix, time.Unix(unix, 0).UTC() }
 
 // endsAt says for sure that nothing behind the head belongs to the date, neither a fraction nor a year. Most lines of
 // syslog are so.
@@ -409,7 +418,7 @@ func (d *Dates) remember(line []byte, p int, f format, sec int64) {
 		return // the year stands behind the head
 	}
 	h.n, h.start, h.tail, h.yearless = n, p, tailOf[f], c.year == 0
-	h.unix = d.hour.unix + int64(c.min*60+c.sec)
+	h.tell(d.hour.unix + int64(c.min*60+c.sec))
 	copy(h.text[:], line[:n])
 }
 
