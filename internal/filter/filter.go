@@ -103,8 +103,9 @@ type Filter struct {
 
 	peers   *Group // nil: every line is shown
 	scratch []byte // a line whose date was cut out of its middle
-	spans   []span // by slot
-	values  parts  // of the line at hand
+	spans   []span // of the line at hand, by slot
+	values  parts  // the same as texts, of the slots that tell
+	filled  fills  // which of them may be set
 	failure tocsin.Failure
 	login   tocsin.Login
 	stats   Stats
@@ -250,9 +251,13 @@ func (f *Filter) search(text []byte) (rule int, content []byte, offset int) {
 
 // group sets f.spans from the last match: the groups of prefregex, and over them those of the rule.
 func (f *Filter) group(rule, offset int) {
-	for i := range f.spans {
+	for _, i := range f.filled.slots {
 		f.spans[i] = unset
 	}
+	for _, i := range f.filled.told {
+		f.values[i] = nil
+	}
+	f.filled = f.fills[rule]
 	if f.prefix != nil {
 		f.prefix.overlay(0, 0, f.spans)
 	}
@@ -261,17 +266,15 @@ func (f *Filter) group(rule, offset int) {
 
 // read sets f.values: parts of text, which f.spans are places in.
 func (f *Filter) read(text []byte) {
-	for _, i := range f.told {
-		s := f.spans[i]
-		if s.empty() {
-			s = span{}
+	for _, i := range f.filled.told {
+		if s := f.spans[i]; !empty(s) {
+			f.values[i] = text[s.From:s.To]
 		}
-		f.values[i] = text[s.from:s.to]
 	}
 }
 
 // has says whether the group of a slot took part in the match of the line at hand.
-func (f *Filter) has(i slot) bool { return !f.spans[i].empty() }
+func (f *Filter) has(i slot) bool { return !empty(f.spans[i]) }
 
 // judge makes an answer of the groups in f.spans and f.values. text is the text that was matched; earlier are lines that
 // the same match took, if it took several.
@@ -281,7 +284,7 @@ func (f *Filter) judge(rule int, text []byte, now seen, earlier []tocsin.Line) R
 	}
 	if f.has(slotSession) {
 		key := f.spans[slotSession]
-		return f.inSession(rule, text[key.from:key.to], now, earlier)
+		return f.inSession(rule, text[key.From:key.To], now, earlier)
 	}
 	ended, gained := f.has(slotEnded), f.has(slotGained)
 	if !ended && !gained && f.has(slotNoFail) {
@@ -334,7 +337,7 @@ func (f *Filter) inSession(rule int, key []byte, now seen, earlier []tocsin.Line
 func (f *Filter) follow(s *session, rule int, now seen, earlier []tocsin.Line) Result {
 	gained, once, forget := f.has(slotGained), f.has(slotOnce), f.has(slotForget)
 	noFail := gained || f.has(slotNoFail)
-	s.learn(f.values, f.told)
+	s.learn(f.values, f.filled.told)
 	if f.has(slotEnded) {
 		return f.logged(rule, s.identity(), s.values, now, false)
 	}

@@ -26,8 +26,8 @@ var steering = []slot{slotContent, slotNoFail, slotForget, slotGained, slotEnded
 func (f *Filter) named(text []byte) map[string]any {
 	of := map[string]any{}
 	for i, s := range f.spans {
-		if s.from >= 0 && !slices.Contains(steering, i) && !isSkipLines(f.names[i]) {
-			of[f.names[i]] = string(text[s.from:s.to])
+		if s.From >= 0 && !slices.Contains(steering, i) && !isSkipLines(f.names[i]) {
+			of[f.names[i]] = string(text[s.From:s.To])
 		}
 	}
 	return of

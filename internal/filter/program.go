@@ -16,6 +16,7 @@ type Program struct {
 	def         fail2ban.Filter
 	names       []string // of the groups, by slot
 	told        []slot   // those whose text matters, and that some rule has
+	fills       []fills  // by rule
 	port        slot     // of a group that is simply named port, for logins; -1: none
 	rules       struct{ prefix, fail, ignore *rules }
 	content     int // the group of prefix that is the content; 0: the whole line
@@ -41,6 +42,9 @@ func Compile(def fail2ban.Filter) (*Program, error) {
 		if tells(i) && c.used[i] {
 			p.told = append(p.told, i)
 		}
+	}
+	for i := range p.rules.fail.groups {
+		p.fills = append(p.fills, p.fillsOf(i))
 	}
 	return p, nil
 }
@@ -108,6 +112,9 @@ func (p *Program) Filter(o Options) *Filter {
 	}
 	f.prefix, f.fail, f.ignore = p.rules.prefix.work(), p.rules.fail.work(), p.rules.ignore.work()
 	f.spans, f.values = make([]span, len(p.names)), make(parts, len(p.names))
+	for i := range f.spans {
+		f.spans[i] = unset
+	}
 	f.sessions = newSessions(len(p.names), p.told)
 	if o.Groups {
 		f.groups = &found{}

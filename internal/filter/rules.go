@@ -44,13 +44,8 @@ var anyID = []slot{slotID, slotIP4, slotIP6, slotDNS, slotSession}
 
 // groups is the layout of one expression's named groups.
 type groups struct {
-	slots []groupSlot // every named group, in the order of the pattern
-	alts  []altGroup  // alt_user, alt_user1, ..: sorted by name
-}
-
-type groupSlot struct {
-	group int
-	slot  slot
+	slots []regex.Capture // every named group, in the order of the pattern
+	alts  []altGroup      // alt_user, alt_user1, ..: sorted by name
 }
 
 // altGroup fills the slot into if that is empty: <F-ALT_USER> fills user.
@@ -59,12 +54,12 @@ type altGroup struct{ from, into slot }
 // parts is what a line tells, or a session with all its lines: the texts of the groups, by slot; empty where there is none.
 type parts [][]byte
 
-// span is a part of the line without its date, which is short; from is -1 where the group took no part.
-type span struct{ from, to int32 }
+// span is a part of the line without its date, which is short.
+type span = regex.Span
 
-var unset = span{-1, -1}
+var unset = span{From: -1, To: -1}
 
-func (s span) empty() bool { return s.to <= s.from }
+func empty(s span) bool { return s.To <= s.From }
 
 // rules is a compiled list of expressions, with the layout of each. It is immutable.
 type rules struct {
@@ -187,7 +182,7 @@ func (c *compiler) layout(names []string) groups {
 	var g groups
 	for group, name := range names {
 		if name != "" {
-			g.slots = append(g.slots, groupSlot{group, c.slot(name)})
+			g.slots = append(g.slots, regex.Capture{Group: group, Slot: c.slot(name)})
 			c.used[c.slot(name)] = true
 		}
 	}
@@ -203,33 +198,56 @@ func (c *compiler) layout(names []string) groups {
 
 // identifies says whether one of the groups could name somebody.
 func (g groups) identifies() bool {
-	return slices.ContainsFunc(g.slots, func(s groupSlot) bool { return slices.Contains(anyID, s.slot) })
+	return slices.ContainsFunc(g.slots, func(s regex.Capture) bool { return slices.Contains(anyID, s.Slot) })
 }
 
 // group is the number of the group in a slot, 0 if there is none.
 func (g groups) group(in slot) int {
 	for _, s := range g.slots {
-		if s.slot == in {
-			return s.group
+		if s.Slot == in {
+			return s.Group
 		}
 	}
 	return 0
+}
+
+// fills are the slots that a match may fill, a few of many.
+type fills struct {
+	slots []slot
+	told  []slot // those of Program.told among them
+}
+
+// fillsOf lists what prefregex and one failregex fill.
+func (p *Program) fillsOf(rule int) (all fills) {
+	groups := []groups{p.rules.fail.groups[rule]}
+	if p.rules.prefix != nil {
+		groups = append(groups, p.rules.prefix.groups...)
+	}
+	for _, g := range groups {
+		for _, s := range g.slots {
+			all.slots = append(all.slots, s.Slot)
+		}
+		for _, a := range g.alts {
+			all.slots = append(all.slots, a.into)
+		}
+	}
+	slices.Sort(all.slots)
+	all.slots = slices.Compact(all.slots)
+	for _, i := range all.slots {
+		if slices.Contains(p.told, i) {
+			all.told = append(all.told, i)
+		}
+	}
+	return all
 }
 
 // overlay copies the groups of the rule that matched into spans. text began at byte offset of the line. A group that
 // took no part erases what an earlier expression put there, as in fail2ban.
 func (r *matching) overlay(rule, offset int, spans []span) {
 	g := &r.groups[rule]
-	for _, s := range g.slots {
-		from, to := r.matcher.Group(s.group)
-		if from < 0 {
-			spans[s.slot] = unset
-			continue
-		}
-		spans[s.slot] = span{int32(offset + from), int32(offset + to)}
-	}
+	r.matcher.Spans(spans, g.slots, offset)
 	for _, a := range g.alts {
-		if spans[a.into].empty() && !spans[a.from].empty() {
+		if empty(spans[a.into]) && !empty(spans[a.from]) {
 			spans[a.into] = spans[a.from]
 		}
 	}

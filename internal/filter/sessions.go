@@ -195,7 +195,7 @@ func (ss *sessions) append(s *session) {
 	s.older.newer, s.newer.older = s, s
 }
 
-// learn adds the groups of one more line. A second user name makes a later success suspect.
+// learn adds the groups of one more line, in which told may be set. A second user name makes a later success suspect.
 func (s *session) learn(values parts, told []slot) {
 	if user := s.values[slotUser]; len(user) > 0 && len(values[slotUser]) > 0 && !bytes.Equal(user, values[slotUser]) {
 		s.several = true

@@ -10,6 +10,10 @@ func (m *Matcher) start(rule int) uint32 {
 	if row := m.cache.starts[rule]; row != noRow {
 		return row
 	}
+	return m.begin(rule)
+}
+
+func (m *Matcher) begin(rule int) uint32 {
 	if m.full() {
 		m.flush()
 	}

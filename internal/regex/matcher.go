@@ -80,6 +80,29 @@ func (m *Matcher) Group(g int) (start, end int) {
 	return min(start, m.length), min(end, m.length)
 }
 
+// Span is a part of a text, in bytes; both are -1 where a group took no part.
+type Span struct{ From, To int32 }
+
+// Capture says in which place of a list the span of a group goes.
+type Capture struct{ Group, Slot int }
+
+// Spans puts the spans of some groups of the last match into list, moved right by offset. It answers as Group does, for
+// less. Group 0 is not among them.
+func (m *Matcher) Spans(list []Span, captures []Capture, offset int) {
+	tags := m.tags
+	for _, c := range captures {
+		s := Span{-1, -1}
+		if at := 2 * c.Group; at+1 < len(tags) {
+			if from, to := tags[at], tags[at+1]; from >= 0 && to >= 0 {
+				s = Span{int32(min(m.regs[from], m.length) + offset), int32(min(m.regs[to], m.length) + offset)}
+			}
+		} else if from, to := m.Group(c.Group); from >= 0 {
+			s = Span{int32(from + offset), int32(to + offset)}
+		}
+		list[c.Slot] = s
+	}
+}
+
 func (m *Matcher) reg(tag int16) int {
 	if tag < 0 {
 		return -1

@@ -77,6 +77,27 @@ func groupsOf(m *Matcher, rule int) string {
 	return strings.Join(all, " ")
 }
 
+// spansOf is groupsOf by way of Spans, but for group 0.
+func spansOf(m *Matcher, rule int) string {
+	const offset = 7
+	n := len(m.set.res[rule].names)
+	spans, captures := make([]Span, n), []Capture{}
+	for g := 1; g < n; g++ {
+		captures = append(captures, Capture{Group: g, Slot: n - g})
+	}
+	m.Spans(spans, captures, offset)
+	start, end := m.Group(0)
+	all := []string{fmt.Sprintf("%d-%d", start, end)}
+	for _, c := range captures {
+		if s := spans[c.Slot]; s.From < 0 {
+			all = append(all, "-")
+		} else {
+			all = append(all, fmt.Sprintf("%d-%d", s.From-offset, s.To-offset))
+		}
+	}
+	return strings.Join(all, " ")
+}
+
 func TestMatchFrom(t *testing.T) {
 	m := mustSet(t, Options{}, `a`, `b`, `(a)\1`, `b`).NewMatcher()
 	for from, want := range []int{0, 1, 3, 3, -1} {
