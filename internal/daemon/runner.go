@@ -22,6 +22,7 @@ import (
 	"tocsin/internal/api"
 	"tocsin/internal/exec"
 	"tocsin/internal/fail2ban"
+	"tocsin/internal/host"
 )
 
 // RunnerOptions are what the runner is started with.
@@ -349,7 +350,7 @@ func (r *runner) untrusted(files ...string) error {
 	for _, f := range files {
 		whole, err := filepath.Abs(f)
 		if err == nil {
-			err = rootOnly(whole, seen)
+			err = host.RootOnly(whole, seen)
 		}
 		if err != nil {
 			return err

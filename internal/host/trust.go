@@ -1,4 +1,4 @@
-package daemon
+package host
 
 import (
 	"errors"
@@ -12,10 +12,10 @@ import (
 // maxLinks is how many symbolic links may lead from one to the next, as in the kernel.
 const maxLinks = 40
 
-// rootOnly says who else than root may change a file or what its name leads to: the file itself, every folder above it,
+// RootOnly says who else than root may change a file or what its name leads to: the file itself, every folder above it,
 // and the same for each symbolic link on the way. A folder that everybody may write is no harm if it is sticky, as /tmp is:
 // what root has in it stays. What does not exist is well. seen are paths that were found well.
-func rootOnly(path string, seen map[string]bool) error {
+func RootOnly(path string, seen map[string]bool) error {
 	return rootOnlyAfter(0, filepath.Clean(path), seen)
 }
 
