@@ -29,6 +29,7 @@ var floors = map[string]struct {
 	"tocsin/internal/store":       {floor: 2},
 	"tocsin/internal/firewall":    {floor: 2},
 	"tocsin/internal/host":        {floor: 2},
+	"tocsin/internal/f2blog":      {floor: 2},
 	"tocsin/internal/action":      {floor: 2},
 	"tocsin/internal/list":        {floor: 2},
 	"tocsin/internal/report":      {floor: 2},

@@ -10,6 +10,7 @@ import (
 
 	"tocsin"
 	"tocsin/internal/config"
+	"tocsin/internal/f2blog"
 	"tocsin/internal/fail2ban"
 	"tocsin/internal/filter"
 	"tocsin/internal/host"
@@ -25,7 +26,7 @@ type set struct {
 
 	f2b    *fail2ban.Config // nil: no jails of fail2ban's
 	failed []failedJail     // those that cannot run
-	f2bLog f2bTarget        // where its log is written
+	f2bLog f2blog.Target    // where its log is written
 }
 
 // add adds a cell to the set.

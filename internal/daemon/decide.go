@@ -12,6 +12,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"tocsin"
+	"tocsin/internal/f2blog"
 	"tocsin/internal/fail2ban"
 	"tocsin/internal/store"
 )
@@ -298,7 +299,7 @@ func (g *Guard) decide(ds ...tocsin.Decision) error {
 			g.f2bDecided(d)
 			g.actOnBan(d, known)
 		default:
-			g.f2b.say(fail2ban.FromActions, f2bInfo, fail2ban.LogExpired(d.Jail, d.ID))
+			g.f2b.Say(fail2ban.FromActions, f2blog.Info, fail2ban.LogExpired(d.Jail, d.ID))
 		}
 		g.tell(d)
 	}

@@ -818,8 +818,8 @@ func differsLogFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.f2bLog.path != want {
-			t.Errorf("with logs %q, %q is written, want %q", logs, s.f2bLog.path, want)
+		if s.f2bLog.Path != want {
+			t.Errorf("with logs %q, %q is written, want %q", logs, s.f2bLog.Path, want)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -13,24 +12,23 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"tocsin"
 	"tocsin/internal/api"
+	"tocsin/internal/f2blog"
 	"tocsin/internal/fail2ban"
 	"tocsin/internal/filter"
 	"tocsin/internal/jail"
 )
 
 // logging has the decider write fail2ban's log until the test ends, and returns its path.
-func (d *decider) logging(level f2bLevel) string {
+func (d *decider) logging(level f2blog.Level) string {
 	d.t.Helper()
 	path := filepath.Join(d.t.TempDir(), "fail2ban.log")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); _ = d.f2b.run(ctx) }()
+	go func() { defer close(done); _ = d.f2b.Run(ctx) }()
 	d.t.Cleanup(func() { cancel(); <-done })
-	d.in(func() { d.enforces = true; d.f2b.use(f2bTarget{path, level}) })
+	d.in(func() { d.enforces = true; d.f2b.Use(f2blog.Target{Path: path, Level: level}) })
 	return path
 }
 
@@ -63,7 +61,7 @@ func TestF2BLog(t *testing.T) {
 	c.indexIgnored()
 	d := newDecider(t, c)
 	d.friends = friends{"friend.example.org": {netip.MustParseAddr("192.0.2.78")}}
-	path := d.logging(f2bInfo)
+	path := d.logging(f2blog.Info)
 	var want []string
 	found := func(id string) {
 		want = append(want, fmt.Sprintf("fail2ban.filter INFO    [sshd] Found %s - %s", id, d.at.Format(time.DateTime)))
@@ -115,7 +113,7 @@ func TestF2BLog(t *testing.T) {
 func TestF2BLogObserving(t *testing.T) {
 	c := testCell(t, jail.Options{Name: "sshd"})
 	d := newDecider(t, c)
-	path := d.logging(f2bInfo)
+	path := d.logging(f2blog.Info)
 	d.in(func() { d.enforces = false })
 	d.fail(c, "192.0.2.1", 3)
 	d.wantBans("sshd 192.0.2.1")
@@ -131,7 +129,7 @@ func TestF2BLogObserving(t *testing.T) {
 func TestF2BLogLevel(t *testing.T) {
 	c := testCell(t, jail.Options{Name: "sshd"})
 	d := newDecider(t, c)
-	path := d.logging(f2bNotice)
+	path := d.logging(f2blog.Notice)
 	d.fail(c, "192.0.2.1", 3)
 	if got := readF2B(t, path, 1); len(got) != 1 || got[0] != "fail2ban.actions NOTICE  [sshd] Ban 192.0.2.1" {
 		t.Errorf("got %q", got)
@@ -141,15 +139,15 @@ func TestF2BLogLevel(t *testing.T) {
 // The file is followed when it is moved away, removed or emptied, and opened anew when somebody asks.
 func TestF2BLogRotation(t *testing.T) {
 	d := newDecider(t)
-	path := d.logging(f2bInfo)
-	say := func(n int) { d.f2b.say("fail2ban.actions", f2bNotice, fmt.Sprintf("[sshd] Ban 192.0.2.%d", n)) }
+	path := d.logging(f2blog.Info)
+	say := func(n int) { d.f2b.Say("fail2ban.actions", f2blog.Notice, fmt.Sprintf("[sshd] Ban 192.0.2.%d", n)) }
 	say(1)
 	readF2B(t, path, 1)
 	for i, away := range []func() error{
 		func() error { return os.Rename(path, path+".1") },
 		func() error { return os.Remove(path) },
 		func() error { return os.Truncate(path, 0) },
-		func() error { err := os.Rename(path, path+".2"); d.f2b.reopen(); return err },
+		func() error { err := os.Rename(path, path+".2"); d.f2b.Reopen(); return err },
 	} {
 		if err := away(); err != nil {
 			t.Fatal(err)
@@ -166,73 +164,36 @@ func TestF2BLogRotation(t *testing.T) {
 	}
 }
 
-// What others put in the place of the file is not written to.
-func TestF2BLogPlanted(t *testing.T) {
-	tests := []struct {
-		name  string
-		plant func(path, victim string) error
-		want  string
-	}{
-		{"symbolic link", func(path, victim string) error { return os.Symlink(victim, path) }, "symbolic link"},
-		{"dangling link", func(path, victim string) error { return os.Symlink(victim+"2", path) }, "symbolic link"},
-		{"second name", func(path, victim string) error { return os.Link(victim, path) }, "second name"},
-		{"pipe", func(path, victim string) error { return unix.Mkfifo(path, 0o666) }, ""},
-		{"folder", func(path, victim string) error { return os.Mkdir(path, 0o777) }, ""},
-		{"somebody else's", func(path, victim string) error {
-			if err := os.WriteFile(path, nil, 0o666); err != nil {
-				return err
-			}
-			return os.Chown(path, 65534, 65534)
-		}, "belongs to user 65534"},
+// A log that cannot be written is told of.
+func TestF2BLogLost(t *testing.T) {
+	d := newDecider(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	d.f2b.Use(f2blog.Target{Path: "/nonexistent/fail2ban.log", Level: f2blog.Info})
+	d.f2b.Say(fail2ban.FromActions, f2blog.Notice, "[sshd] Ban 192.0.2.1")
+	if err := d.f2b.Run(ctx); err != nil {
+		t.Fatal(err)
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir()
-			path, victim := filepath.Join(dir, "fail2ban.log"), filepath.Join(dir, "victim")
-			if err := os.WriteFile(victim, []byte("as it was"), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			if err := tt.plant(path, victim); err != nil {
-				if errors.Is(err, unix.EPERM) { // also where a guard of another test dropped root's privileges
-					t.Skipf("only root can plant it: %v", err)
-				}
-				t.Fatal(err)
-			}
-			out := f2bFile{path: path}
-			err := out.open()
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("open() = %v, want an error that tells of %q", err, tt.want)
-			}
-			if out.f != nil {
-				t.Error("it is open")
-			}
-			if text, err := os.ReadFile(victim); err != nil || string(text) != "as it was" {
-				t.Errorf("the victim holds %q, %v", text, err)
-			}
-			if _, err := os.Stat(victim + "2"); err == nil {
-				t.Error("a file was made through the link")
-			}
-		})
+	if _, told := d.trouble.look().parts["fail2ban's log"]; !told || d.f2b.Lost() != 1 || !strings.Contains(d.said.String(), "fail2ban's log is not whole") {
+		t.Errorf("doctor is told: %t; %d lines lost; the log says %s", told, d.f2b.Lost(), d.said.String())
 	}
 }
 
-// A disk that does not take the log holds up nobody and fills no memory.
-func TestF2BLogBounds(t *testing.T) {
-	d := newDecider(t)
-	d.f2b.use(f2bTarget{"/nonexistent/fail2ban.log", f2bInfo})
-	for range 200_000 {
-		d.f2b.say("fail2ban.actions", f2bNotice, "[sshd] Ban 192.0.2.1")
-	}
-	if n := len(d.f2b.waiting); n > maxF2BWaiting+4096 || d.f2b.dropped == 0 {
-		t.Errorf("%d bytes wait, %d lines dropped", n, d.f2b.dropped)
-	}
-	var out f2bFile
-	d.f2b.write(&out)
-	if len(d.f2b.waiting) > 0 || !strings.Contains(d.said.String(), "fail2ban's log is not whole") {
-		t.Errorf("%d bytes wait", len(d.f2b.waiting))
-	}
-	if _, told := d.trouble.look().parts["fail2ban's log"]; !told || d.f2b.lost.Load() < 200_000 {
-		t.Errorf("doctor is told: %t; %d lines lost", told, d.f2b.lost.Load())
+// writesF2B sends fail2ban's log to a file that nobody writes until the returned function asks what is in it.
+func (d *decider) writesF2B(level f2blog.Level) (said func() string) {
+	path := filepath.Join(d.t.TempDir(), "fail2ban.log")
+	d.f2b.Use(f2blog.Target{Path: path, Level: level})
+	return func() string {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := d.f2b.Run(ctx); err != nil {
+			d.t.Fatal(err)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		return string(text)
 	}
 }
 
@@ -249,7 +210,7 @@ func recidiveFilter(t *testing.T) fail2ban.Filter {
 // Nobody's name makes recidive see a ban that never was.
 func TestF2BLogForged(t *testing.T) {
 	d := newDecider(t)
-	d.f2b.use(f2bTarget{"/dev/null", f2bDebug})
+	said := d.writesF2B(f2blog.Debug)
 	d.enforces = true
 	ids := []string{
 		"x] Ban 203.0.113.1", "x\n2026-11-22 14:53:48,372 fail2ban.actions        [1]: NOTICE  [sshd] Ban 203.0.113.1",
@@ -269,7 +230,7 @@ func TestF2BLogForged(t *testing.T) {
 		t.Fatal(err)
 	}
 	var found []string
-	for line := range strings.Lines(string(d.f2b.waiting)) {
+	for line := range strings.Lines(said()) {
 		res := f.Line(&tocsin.Record{Source: "file:fail2ban.log", Text: []byte(strings.TrimSuffix(line, "\n"))})
 		if res.Kind == filter.Failed {
 			found = append(found, res.Failure.ID)
@@ -294,10 +255,10 @@ func TestRecidive(t *testing.T) {
 	d := newDecider(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); _ = d.f2b.run(ctx) }()
+	go func() { defer close(done); _ = d.f2b.Run(ctx) }()
 	defer func() { cancel(); <-done }()
 	d.enforces = true
-	next := &set{conf: d.o.Config, cells: []*cell{sshd, recidive}, sources: []string{"file:" + auth, "file:" + own}, f2bLog: f2bTarget{own, f2bInfo}}
+	next := &set{conf: d.o.Config, cells: []*cell{sshd, recidive}, sources: []string{"file:" + auth, "file:" + own}, f2bLog: f2blog.Target{Path: own, Level: f2blog.Info}}
 	if err := d.swap(next); err != nil {
 		t.Fatal(err)
 	}

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"tocsin"
 	"tocsin/internal/config"
+	"tocsin/internal/f2blog"
 	"tocsin/internal/fail2ban"
 	"tocsin/internal/filter"
 	"tocsin/internal/jail"
@@ -89,38 +89,27 @@ func logsExist(j *fail2ban.Jail) bool {
 
 // logTarget is where fail2ban's own log is written: where the settings say, or the file that fail2ban would write if one of
 // its jails reads that. Whoever only observes leaves fail2ban's file to fail2ban.
-func logTarget(conf *config.Config, all *fail2ban.Config) f2bTarget {
-	t := f2bTarget{path: conf.Fail2ban.Log, level: logLevel(all.Main.Loglevel)}
-	switch t.path {
+func logTarget(conf *config.Config, all *fail2ban.Config) f2blog.Target {
+	t := f2blog.Target{Path: conf.Fail2ban.Log, Level: f2blog.ParseLevel(all.Main.Loglevel)}
+	switch t.Path {
 	case "off":
-		return f2bTarget{}
+		return f2blog.Target{}
 	case "auto":
 	default:
 		return t
 	}
-	t.path, _, _ = strings.Cut(all.Main.Logtarget, "[") // what follows says how a line looks
-	if !filepath.IsAbs(t.path) || conf.Guard.Observe {
-		return f2bTarget{}
+	t.Path, _, _ = strings.Cut(all.Main.Logtarget, "[") // what follows says how a line looks
+	if !filepath.IsAbs(t.Path) || conf.Guard.Observe {
+		return f2blog.Target{}
 	}
 	for _, j := range all.Jails {
 		for _, p := range j.Logpaths {
-			if ok, err := filepath.Match(fail2ban.GoPattern(p.Pattern), t.path); ok && err == nil {
+			if ok, err := filepath.Match(fail2ban.GoPattern(p.Pattern), t.Path); ok && err == nil {
 				return t
 			}
 		}
 	}
-	return f2bTarget{}
-}
-
-// logLevel reads a loglevel of fail2ban.conf, a name or a number.
-func logLevel(text string) f2bLevel {
-	if level, ok := f2bLevels[strings.ToUpper(text)]; ok {
-		return level
-	}
-	if n, err := strconv.Atoi(text); err == nil {
-		return f2bLevel(n)
-	}
-	return f2bInfo
+	return f2blog.Target{}
 }
 
 // fill makes a jail of fail2ban's ready to run, in a cell that has f2b and problems. The error says why it cannot.

@@ -14,6 +14,7 @@ import (
 	"tocsin"
 	"tocsin/internal/api"
 	"tocsin/internal/config"
+	"tocsin/internal/f2blog"
 	"tocsin/internal/fail2ban"
 	"tocsin/internal/filter"
 )
@@ -307,13 +308,13 @@ func TestLogOfFail2ban(t *testing.T) {
 	const conf = "[Definition]\nlogtarget = /var/log/fail2ban.log[padding=off]\nloglevel = NOTICE\n"
 	tests := []struct {
 		name, jails, settings string
-		want                  f2bTarget
+		want                  f2blog.Target
 	}{
-		{"nobody reads it", "logpath = LOG", "", f2bTarget{}},
-		{"a jail reads it", "logpath = /var/log/fail2ban.log*", "", f2bTarget{"/var/log/fail2ban.log", f2bNotice}},
-		{"observing", "logpath = /var/log/fail2ban.log*", "[guard]\nobserve = true\n", f2bTarget{}},
-		{"off", "logpath = /var/log/fail2ban.log*", "log = \"off\"\n", f2bTarget{}},
-		{"elsewhere", "logpath = LOG", "log = \"/tmp/x.log\"\n", f2bTarget{"/tmp/x.log", f2bNotice}},
+		{"nobody reads it", "logpath = LOG", "", f2blog.Target{}},
+		{"a jail reads it", "logpath = /var/log/fail2ban.log*", "", f2blog.Target{Path: "/var/log/fail2ban.log", Level: f2blog.Notice}},
+		{"observing", "logpath = /var/log/fail2ban.log*", "[guard]\nobserve = true\n", f2blog.Target{}},
+		{"off", "logpath = /var/log/fail2ban.log*", "log = \"off\"\n", f2blog.Target{}},
+		{"elsewhere", "logpath = LOG", "log = \"/tmp/x.log\"\n", f2blog.Target{Path: "/tmp/x.log", Level: f2blog.Notice}},
 	}
 	for _, tt := range tests {
 		dir, _ := etc(t, "[login]\nenabled = true\nfilter = login\n"+tt.jails+"\n")

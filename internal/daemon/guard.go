@@ -27,6 +27,7 @@ import (
 	"tocsin"
 	"tocsin/internal/api"
 	"tocsin/internal/config"
+	"tocsin/internal/f2blog"
 	"tocsin/internal/firewall"
 	"tocsin/internal/host"
 	"tocsin/internal/store"
@@ -66,7 +67,7 @@ type Guard struct {
 	lookup     lookup        // of the runner; nil: nobody can be asked
 	ask        question      // likewise
 	newFriends chan struct{} // jails ignore host names that nobody has asked for
-	f2b        *f2bLog
+	f2b        *f2blog.Log
 	link       link    // to the runner
 	acts       *acting // the user's actions
 
@@ -181,7 +182,7 @@ func newGuard(ctx context.Context, o Options) *Guard {
 		names: newNames(), newFriends: make(chan struct{}, 1), asks: asks{waiting: map[banKey]*tocsin.Decision{}},
 		acts: newActing(ctx),
 	}
-	g.f2b = newF2BLog(o.Log, &g.trouble)
+	g.f2b = g.newF2BLog()
 	return g
 }
 
@@ -209,7 +210,7 @@ func (g *Guard) serve(socket net.Listener, first *set, reload <-chan os.Signal) 
 	spawn("address watch", func(ctx context.Context) error { return host.Watch(ctx, func() { g.lookAgain(ctx) }) })
 	spawn("exit watch", g.watchExit)
 	spawn("upkeep", g.upkeep)
-	spawn("fail2ban's log", g.f2b.run)
+	spawn("fail2ban's log", g.f2b.Run)
 	spawn("host names", g.askNames)
 	spawn("ignored host names", g.watchFriends)
 

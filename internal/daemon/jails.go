@@ -248,7 +248,7 @@ func byEnd(a, b time.Time) int {
 
 // reopen opens the log anew that is written in fail2ban's format.
 func (g *Guard) reopen(context.Context) (api.Change, error) {
-	path := g.f2b.reopen()
+	path := g.f2b.Reopen()
 	if path == "" {
 		return change("no log in fail2ban's format is written", ""), nil
 	}

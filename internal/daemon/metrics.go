@@ -58,7 +58,7 @@ func (g *Guard) metrics(ctx context.Context, w io.Writer) error {
 		m.Counter("tocsin_lines_dropped_total", "Lines that a socket could not hand on in time.", float64(st.Dropped), "source", r.name)
 		m.Counter("tocsin_rotations_total", "Times that a file was rotated.", float64(st.Rotations), "source", r.name)
 	}
-	m.Counter("tocsin_fail2ban_log_lost_lines_total", "Lines that never came to the log in fail2ban's format.", float64(g.f2b.lost.Load()))
+	m.Counter("tocsin_fail2ban_log_lost_lines_total", "Lines that never came to the log in fail2ban's format.", float64(g.f2b.Lost()))
 	fw, st := g.wall.Stats(), g.store.Stats()
 	m.Counter("tocsin_firewall_errors_total", "Changes that the kernel refused.", float64(fw.Errors))
 	m.Counter("tocsin_firewall_repairs_total", "Times that our table had to be put back because others had changed it.", float64(fw.Repairs))

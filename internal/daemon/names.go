@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tocsin"
+	"tocsin/internal/f2blog"
 )
 
 // Where a filter finds a host name and the jail's usedns wants its addresses, the failure waits beside the flow until they
@@ -138,7 +139,7 @@ func (n *names) warn(g *Guard, name string, addrs []netip.Addr) {
 	for i, a := range addrs {
 		texts[i] = "'" + a.String() + "'"
 	}
-	g.f2b.say("fail2ban.ipdns", f2bWarning, "Determined IP using DNS Lookup: "+tocsin.Printable(name)+" = {"+strings.Join(texts, ", ")+"}")
+	g.f2b.Say("fail2ban.ipdns", f2blog.Warning, "Determined IP using DNS Lookup: "+tocsin.Printable(name)+" = {"+strings.Join(texts, ", ")+"}")
 }
 
 // answered takes over the addresses of a name, and the failures that waited for them, oldest first.

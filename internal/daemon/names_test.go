@@ -13,6 +13,7 @@ import (
 
 	"tocsin"
 	"tocsin/internal/api"
+	"tocsin/internal/f2blog"
 	"tocsin/internal/jail"
 )
 
@@ -74,7 +75,7 @@ func TestHostNames(t *testing.T) {
 			c := testCell(t, jail.Options{Name: "dns"})
 			c.def.Usedns = tt.usedns
 			d := newDecider(t, c)
-			d.f2b.use(f2bTarget{"/dev/null", f2bInfo}) // nobody writes it: it stays in memory
+			said := d.writesF2B(f2blog.Info)
 			var asked atomic.Int64
 			d.asking(zone(&asked, open()))
 			for name := range strings.FieldsSeq(tt.names) {
@@ -92,8 +93,8 @@ func TestHostNames(t *testing.T) {
 			if n := asked.Load(); n > 1 {
 				t.Errorf("asked %d times, want the answer remembered", n)
 			}
-			if tt.usedns == "warn" && !strings.Contains(string(d.f2b.waiting), "Determined IP using DNS Lookup: two.example.org = {'192.0.2.1', '2001:db8::1'}\n") {
-				t.Errorf("fail2ban's log tells %q", d.f2b.waiting)
+			if text := said(); tt.usedns == "warn" && !strings.Contains(text, "Determined IP using DNS Lookup: two.example.org = {'192.0.2.1', '2001:db8::1'}\n") {
+				t.Errorf("fail2ban's log tells %q", text)
 			}
 			if got := strings.Count(d.said.String(), "determined address by host name"); got > 1 || got == 1 != (tt.usedns == "warn") {
 				t.Errorf("warned %d times", got)

@@ -67,7 +67,7 @@ func Check(ctx context.Context, c *config.Config) (*Plan, error) {
 	if len(errs) > 0 {
 		return nil, errs
 	}
-	p := &Plan{Log: s.f2bLog.path}
+	p := &Plan{Log: s.f2bLog.Path}
 	for _, c := range s.cells {
 		p.Jails = append(p.Jails, c.plan())
 	}

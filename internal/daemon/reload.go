@@ -129,7 +129,7 @@ func (g *Guard) cellLike(c *cell) *cell {
 func (g *Guard) use(next *set, readers []*reader) {
 	first := g.set == nil
 	g.set, g.running = next, readers
-	if g.f2b.use(next.f2bLog); first {
+	if g.f2b.Use(next.f2bLog); first {
 		g.f2bRestored()
 	}
 	g.shield.conf = next.conf.Guard.Allow
