@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"tocsin"
 	"tocsin/internal/api"
 	"tocsin/internal/config"
 )
@@ -204,8 +205,14 @@ func (c *client) reload(ctx context.Context, w []string) (string, error) {
 			return "", err
 		}
 	}
-	if _, err := c.guard.Reload(ctx); err != nil {
+	done, err := c.guard.Reload(ctx)
+	if err != nil {
 		return "", err
+	}
+	// Behind the first line stand the jails that cannot run: fail2ban names them too, and says OK.
+	_, failed, _ := strings.Cut(done.Text, "\n")
+	for line := range strings.Lines(failed) {
+		complain(c.o.Stderr, "ERROR", tocsin.Printable(strings.TrimRight(line, "\n")))
 	}
 	if jail != "" && !ifExists {
 		if _, err := c.guard.Jail(ctx, jail); err != nil {

@@ -18,6 +18,7 @@ import (
 
 // guard is a guard of the test's own: it holds jails and bans as the recorded server did.
 type guard struct {
+	failed string // what a reload says of jails that cannot run
 	jails  []api.JailDetail
 	banned map[string][]api.BannedID // in the order of the bans
 	now    time.Time
@@ -53,7 +54,9 @@ func (g *guard) operations() api.Operations {
 		Ban:    g.ban,
 		Unban:  g.unban,
 		Allow:  g.allow,
-		Reload: func(context.Context) (api.Change, error) { return api.Change{}, nil },
+		Reload: func(context.Context) (api.Change, error) {
+			return api.Change{Text: "reloaded: web" + g.failed}, nil
+		},
 		Reopen: func(context.Context) (api.Change, error) { return api.Change{}, nil },
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"tocsin"
 	"tocsin/internal/api"
 	"tocsin/internal/fail2ban"
+	"tocsin/internal/filter"
 )
 
 // config reads the folder of the configuration, once.
@@ -60,16 +61,32 @@ func (c *client) problems(conf *fail2ban.Config) (broken bool) {
 	tell(conf.Problems)
 	for _, j := range conf.Jails {
 		tell(j.Problems)
-		if j.Err == nil {
+		err := j.Err
+		if err == nil {
+			err = compiles(j)
+		}
+		if err == nil {
 			continue
 		}
 		broken = true
-		for line := range strings.Lines(j.Err.Error()) {
+		for line := range strings.Lines(err.Error()) {
 			complain(c.o.Stderr, "ERROR", tocsin.Printable(strings.TrimRight(line, "\n")))
 		}
 		complain(c.o.Stderr, "ERROR", "Errors in jail "+quote(j.Name)+". Skipping...")
 	}
 	return broken
+}
+
+// compiles tells whether the guard can take the filter of a jail. fail2ban does not look at expressions before it uses
+// them, and calls a test successful that no server starts with.
+func compiles(j *fail2ban.Jail) error {
+	if len(j.Filter.Failregex) == 0 {
+		return nil
+	}
+	def := j.Filter
+	def.Name = cmp.Or(def.Name, j.Name) // failregex stands in the jail itself
+	_, err := filter.Compile(def)
+	return err
 }
 
 // isFloat recognises times that Python works out as a float: months, years, fractions.

@@ -40,6 +40,9 @@ func TestClientReadsTheConfiguration(t *testing.T) {
 	good, broken := folder(t, small()), small()
 	broken["jail.local"] = "[mail]\nenabled = true\nfilter = nosuch\n"
 	bad := folder(t, broken)
+	expr := small()
+	expr["filter.d/web.conf"] = "[Definition]\nfailregex = ^bad (<ADDR>$\n"
+	unclosed := folder(t, expr)
 	g := &guard{jails: []api.JailDetail{{Jail: api.Jail{Name: "web"}, Growing: true}, {Jail: api.Jail{Name: "other"}}}}
 	socket := g.serve(t)
 	tests := []struct {
@@ -50,6 +53,7 @@ func TestClientReadsTheConfiguration(t *testing.T) {
 		{"a good one", good, "-t", "...jail.conf:1: the jail has no action; who is found is counted, and nobody is kept out\nOK: configuration test is successful\n", 0},
 		{"a good one and a command", good, "-t ping", "...OK: configuration test is successful\nServer replied: pong\n", 0},
 		{"a jail that cannot run", bad, "--test", "...ERROR   Errors in jail 'mail'. Skipping...\nDATE fail2ban                [PID]: ERROR   ERROR: test configuration failed\n", 255},
+		{"a filter with a broken expression", unclosed, "-t", "...web.conf:2: failregex: missing ), unterminated subpattern at character 6, at \"(<ADDR>$\"\nDATE fail2ban                [PID]: ERROR   Errors in jail 'web'. Skipping...\nDATE fail2ban                [PID]: ERROR   ERROR: test configuration failed\n", 255},
 		{"the commands", good, "-d", "...['set', 'web', 'addfailregex', '^bad <ADDR>$']\n", 0},
 		{"the commands of what can run", bad, "--dp", "...['start', 'web']\n", 0},
 		{"no folder", filepath.Join(good, "none"), "-t", "...ERROR: read configuration of fail2ban", 255},
@@ -145,6 +149,15 @@ func TestClientChanges(t *testing.T) {
 		if said, code := runClient(socket, dir, "", strings.Fields(tt.args)...); dated(said) != tt.want || code != tt.code {
 			t.Errorf("%s says, with exit code %d:\n%s\nwant %d:\n%s", tt.args, code, dated(said), tt.code, tt.want)
 		}
+	}
+}
+
+func TestReloadNamesJailsThatCannotRun(t *testing.T) {
+	g := &guard{jails: []api.JailDetail{{Jail: api.Jail{Name: "web"}}}, failed: "\njail ftp cannot run: jail.local:3: no such filter\njail pop cannot run: x"}
+	const want = "DATE fail2ban                [PID]: ERROR   jail ftp cannot run: jail.local:3: no such filter\n" +
+		"DATE fail2ban                [PID]: ERROR   jail pop cannot run: x\nOK\n"
+	if said, code := runClient(g.serve(t), folder(t, small()), "", "reload"); dated(said) != want || code != 0 {
+		t.Errorf("reload says, with exit code %d:\n%s\nwant 0:\n%s", code, dated(said), want)
 	}
 }
 
