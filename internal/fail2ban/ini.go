@@ -119,6 +119,11 @@ func (p *iniParser) header(n int, name string) {
 func (p *iniParser) option(n int, text string) {
 	i := strings.IndexAny(text, "=:")
 	switch {
+	case i < 0 && text[0] == '[' && !strings.HasSuffix(text, "]"):
+		// What follows was meant for a section of its own: in the one before it would change another jail.
+		p.fail(n, fmt.Sprintf("header %.40q is not closed", text), "end it with ]")
+		p.section, p.cur = "", options{}
+		return
 	case p.cur == nil:
 		p.fail(n, fmt.Sprintf("%.40q stands before the first section", text), "begin with a header such as [Definition]")
 		return

@@ -332,7 +332,7 @@ func (r *jailReader) duration(name string, otherwise time.Duration) time.Duratio
 	}
 	d, err := Seconds(v.String())
 	if err != nil {
-		r.problem(r.place(v), fmt.Sprintf("%s %q is no time: %v", name, v, err), fmt.Sprintf("%s is used; fail2ban would start no jail", SecondsText(otherwise)))
+		r.problem(r.place(v), fmt.Sprintf("%s %v", name, err), fmt.Sprintf("%s is used; fail2ban would start no jail", SecondsText(otherwise)))
 		return otherwise
 	}
 	return d

@@ -63,6 +63,8 @@ func leftOut(errs []error) []Problem {
 			p.Instead = "the file is left out"
 		case strings.Contains(e.Msg, "UTF-8"):
 			p.Instead = "the line is left out; fail2ban leaves out the whole file"
+		case strings.HasPrefix(e.Msg, "header "):
+			p.Instead = "the line and those up to the next header are left out; fail2ban would not start"
 		case strings.HasPrefix(e.Msg, "section ["):
 			p.Instead = "its keys are read as if they stood under the first header; fail2ban would not start"
 		}
