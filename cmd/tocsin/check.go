@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"tocsin"
 	"tocsin/internal/api"
@@ -99,6 +100,9 @@ func wirePlan(path string, p *daemon.Plan) checked {
 	return out
 }
 
+// years is from where on the length of a ban is told in whole years.
+const years = 2 * 365 * 24 * time.Hour
+
 func wireJailPlan(p *daemon.JailPlan) checkedJail {
 	j := checkedJail{
 		Name: p.Jail, Filter: p.Filter, Rules: p.Rules, Sources: orEmpty(p.Sources), Waits: orEmpty(p.Waits), Ports: orEmpty(p.Ports), MaxRetry: p.MaxRetry,
@@ -110,7 +114,11 @@ func wireJailPlan(p *daemon.JailPlan) checkedJail {
 	j.Proto, j.Verdict = p.Proto.String(), p.Verdict.String()
 	j.FindTime, j.BanTime = config.FormatDuration(p.FindTime), config.FormatDuration(p.BanTime)
 	if p.Longest > 0 {
-		j.Longest = config.FormatDuration(p.Longest)
+		longest := p.Longest
+		if longest > years {
+			longest = longest.Truncate(365 * 24 * time.Hour) // nobody counts the hours of 39 years
+		}
+		j.Longest = config.FormatDuration(longest)
 	}
 	return j
 }

@@ -237,6 +237,8 @@ func endText(b *api.Ban, now time.Time) string {
 
 func byText(b *api.Ban) string {
 	switch {
+	case b.By != "" && b.Origin == "jail": // of another program that was moved in here
+		return tocsin.Printable(b.By) + ", jail " + b.Jail
 	case b.By != "":
 		return tocsin.Printable(b.By)
 	case b.Origin == "jail":
@@ -288,7 +290,10 @@ func whyAllowed(a *api.Allow) string {
 	default:
 		s = a.Origin
 	}
-	if a.Jail != "" {
+	switch {
+	case strings.Contains(a.Jail, ", "):
+		s += ", in jails " + a.Jail
+	case a.Jail != "":
 		s += ", in jail " + a.Jail
 	}
 	return s

@@ -255,7 +255,7 @@ type Allow struct {
 	Until  *time.Time `json:"until"`
 	By     string     `json:"by"`
 	Note   string     `json:"note"`
-	Jail   string     `json:"jail"` // "": all jails
+	Jail   string     `json:"jail"` // "": all jails; several have a comma between them
 }
 
 // Why answers the question for one address.

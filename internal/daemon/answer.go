@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"tocsin"
@@ -220,12 +221,19 @@ func (g *Guard) allowedAs(addr netip.Addr) *api.Allow {
 	if why, ok := g.shield.table.has(addr); ok {
 		return &api.Allow{Prefix: addr.String(), Origin: why}
 	}
+	var jails []string
 	for _, c := range g.set.cells {
 		if _, ok := c.allow.has(addr); ok {
-			return &api.Allow{Prefix: addr.String(), Origin: "configuration", Jail: c.conf.Name}
+			jails = append(jails, c.conf.Name)
 		}
 	}
-	return nil
+	if len(jails) == 0 {
+		return nil
+	}
+	if len(jails) > 1 && len(jails) == len(g.set.cells) {
+		jails = nil // all of them, as ignoreip under [DEFAULT] has it
+	}
+	return &api.Allow{Prefix: addr.String(), Origin: "configuration", Jail: strings.Join(jails, ", ")}
 }
 
 func (g *Guard) whyFromStore(w *api.Why, addr netip.Addr, now time.Time, users *userList) error {

@@ -43,6 +43,7 @@ var differences = map[string]func(*testing.T){
 	"own-addresses":     differsAllow,
 	"ssh-session":       differsSSHSession,
 	"by-hand":           differsByHand,
+	"ignored-by-hand":   differsIgnoredByHand,
 	"names-wait":        differsNamesWait,
 	"names-many":        differsNamesMany,
 	"ignoreip-names":    differsIgnoreipNames,
@@ -54,6 +55,7 @@ var differences = map[string]func(*testing.T){
 	"journal-elsewhere": differsJournalFiles,
 	"broken-jail":       differsBrokenRegex,
 	"broken-line":       differsTwice,
+	"broken-header":     differsBrokenHeader,
 	"actname":           differsSameAction,
 	"bad-value":         differsNoNumber,
 	"python-action":     differsPythonAction,
@@ -422,6 +424,28 @@ func differsByHand(t *testing.T) {
 	}
 	if b, err := w.Client.Banned(t.Context(), "login"); err != nil || len(b.Jails[0].Banned) > 0 {
 		t.Errorf("banned are %+v, %v", b, err)
+	}
+}
+
+func differsIgnoredByHand(t *testing.T) {
+	dir, _ := etc(t, loginJail+"ignoreip = 198.51.100.7\n")
+	w := guardFail2ban(t, dir)
+	if said, code := w.client(dir, "set", "login", "banip", "198.51.100.7"); code != 255 || !strings.Contains(said, "never banned by jail login") {
+		t.Errorf("a ban by hand of an address of ignoreip: %d, %s", code, said)
+	}
+	if said, code := w.client(dir, "set", "login", "delignoreip", "198.51.100.7"); code != 0 {
+		t.Fatalf("delignoreip: %d, %s", code, said)
+	}
+	if said, code := w.client(dir, "set", "login", "banip", "198.51.100.7"); code != 0 || said != "1\n" {
+		t.Errorf("the same after delignoreip: %d, %s", code, said)
+	}
+}
+
+func differsBrokenHeader(t *testing.T) {
+	dir, _ := etc(t, loginJail+"[other\nenabled = true\nmaxretry = 9\nlogpath = /nonexistent\n")
+	cells, _ := cellsOf(t, dir)
+	if c := cells["login"]; c == nil || c.options.MaxRetry != 3 || len(cells) != 1 {
+		t.Errorf("jails are %v, want login alone, as its own lines have it", cells)
 	}
 }
 

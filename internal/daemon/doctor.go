@@ -78,7 +78,11 @@ func (g *Guard) findTrouble(f *findings) {
 	}
 	for part, m := range t.parts {
 		if part != "firewall" && part != "store" {
-			f.add("TOC-RUN-001", api.SeverityError, "look at the log", "%s: %s (%s, the last at %s)", part, m.last, api.Count(int(m.n), "time", "times"), m.at.Format(time.DateTime))
+			do := "look at the log"
+			if part == "actions" {
+				do = "look at the log, then restart the guard: actions do not run until then"
+			}
+			f.add("TOC-RUN-001", api.SeverityError, do, "%s: %s (%s, the last at %s)", part, m.last, api.Count(int(m.n), "time", "times"), m.at.Format(time.DateTime))
 		}
 	}
 }
@@ -87,8 +91,14 @@ func (g *Guard) findSources(ctx context.Context, f *findings) {
 	var readers []*reader
 	var badIDs uint64
 	sshSources := map[string]bool{} // syslog's, in which anybody may speak for sshd
+	guardSSH := `add a [[jail]] with name = "sshd" and filter = "sshd"; any [[jail]] replaces the built-in one`
+	journal := "with systemd, read journal:_SYSTEMD_UNIT=ssh.service instead"
 	_ = g.do(ctx, func() {
 		readers = g.running
+		if g.set.f2b != nil {
+			guardSSH = "mend or enable its jail: tocsin check --fail2ban " + g.set.f2b.Dir
+			journal = "with systemd, set backend = systemd in its jail"
+		}
 		for _, c := range g.set.cells {
 			badIDs += c.tally.badIDs
 			for _, name := range c.sources {
@@ -117,15 +127,15 @@ func (g *Guard) findSources(ctx context.Context, f *findings) {
 			f.add("TOC-FLT-002", api.SeverityWarning, "tell the author of the filter", "%s: the filter gave up on %s", st.Name, api.Count(int(fs.outOfStep), "text", "texts"))
 		}
 		if sshSources[r.name] && !strings.HasPrefix(r.name, "journal:") {
-			f.add("TOC-SRC-002", api.SeverityNote, "with systemd, read journal:_SYSTEMD_UNIT=ssh.service instead", "%s can be written by any local user, who can so have an address banned", st.Name)
+			f.add("TOC-SRC-002", api.SeverityNote, journal, "%s can be written by any local user, who can so have an address banned", st.Name)
 		}
 	}
 	findMissing(f, missing)
 	if len(sshSources) > 0 && !slices.Contains(slices.Collect(maps.Values(sshSources)), true) && sshListens(ctx) {
-		f.add("TOC-SSH-002", api.SeverityWarning, `add a [[jail]] with name = "sshd" and filter = "sshd"; any [[jail]] replaces the built-in one`, "sshd listens here, and no jail guards it")
+		f.add("TOC-SSH-002", api.SeverityWarning, guardSSH, "sshd listens here, and no jail guards it")
 	}
 	if badIDs > 0 {
-		f.add("TOC-FLT-001", api.SeverityNote, "tocsin test FILTER FILE", "%s found that are no addresses; nobody is banned for them", api.Count(int(badIDs), "id was", "ids were"))
+		f.add("TOC-FLT-001", api.SeverityNote, "tocsin test FILTER FILE", "%s in the logs; nobody is banned for that", api.Count(int(badIDs), "id that is no address was found", "ids that are no addresses were found"))
 	}
 }
 
@@ -164,7 +174,7 @@ func (g *Guard) findFail2ban(ctx context.Context, f *findings) {
 			f.add("TOC-F2B-001", api.SeverityError, check, "jail %s of %s cannot run: %s", j.name, s.f2b.Dir, strings.Join(errorsOf(j.err), "; "))
 		}
 		if n := s.differences(); n > 0 {
-			f.add("TOC-F2B-002", api.SeverityNote, check, "%s in %s done otherwise than it says", api.Count(n, "thing is", "things are"), s.f2b.Dir)
+			f.add("TOC-F2B-002", api.SeverityNote, check, "%s in %s done otherwise than written there", api.Count(n, "thing is", "things are"), s.f2b.Dir)
 		}
 		for _, c := range s.cells {
 			for _, a := range g.runActions(c) {

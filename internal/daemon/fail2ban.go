@@ -290,7 +290,7 @@ func (c *cell) setOptions(conf *config.Config, all *fail2ban.Config) {
 	if kept != config.Forever && c.options.BanMemory > kept {
 		c.options.BanMemory = kept
 		if j.Growth != nil {
-			c.problem(j.Growth.Pos, "former bans are forgotten after "+config.FormatDuration(kept)+", as [retention] says", "bans grow no longer by them")
+			c.problem(j.Growth.Pos, "former bans are kept for "+config.FormatDuration(kept)+" (bans under [retention] in tocsin.toml)", "older ones make no ban longer; set bantime.maxtime if bans need not grow without end")
 		}
 	}
 }
