@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 		fmt.Println(exitOf(err))
 		_, err = NewClient(path).Status(context.Background())
 		fmt.Println(exitOf(err))
+		_, err = NewClient(path).GiveList(context.Background(), "drop", strings.NewReader("192.0.2.1\n"))
+		fmt.Println(exitOf(err))
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
@@ -135,16 +137,20 @@ func TestClientAndServerAgree(t *testing.T) {
 	}
 }
 
-func TestOnlyRootMayChange(t *testing.T) {
+// Whoever may open the socket may look; root alone may change things, and the watch process may hand over lists.
+func TestWhoMayDoWhat(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to become somebody else")
 	}
+	const watch = 4711
 	path := serve(t, Operations{
 		Status: func(context.Context) (Status, error) { return Status{}, nil },
 		Ban: func(context.Context, BanRequest) (Change, error) {
 			t.Error("the ban was carried out")
 			return Change{}, nil
 		},
+		TakeList: func(context.Context, string, io.Reader) (ListState, error) { return ListState{}, nil },
+		MayShare: func(uid uint32) bool { return uid == watch },
 	})
 	for _, p := range []string{filepath.Dir(path), path} {
 		if err := os.Chmod(p, 0o777); err != nil {
@@ -153,15 +159,17 @@ func TestOnlyRootMayChange(t *testing.T) {
 	}
 	self := filepath.Join(filepath.Dir(path), "client")
 	copyFile(t, os.Args[0], self)
-	cmd := exec.Command(self)
-	cmd.Env = []string{childSocket + "=" + path, "GOCOVERDIR=" + filepath.Dir(path)}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("client as nobody: %v\n%s", err, out)
-	}
-	if got, want := string(out), "77\n0\n"; got != want {
-		t.Errorf("nobody's ban and status end with %q, want %q", got, want)
+	for uid, want := range map[uint32]string{65534: "77\n0\n77\n", watch: "77\n0\n0\n"} {
+		cmd := exec.Command(self)
+		cmd.Env = []string{childSocket + "=" + path, "GOCOVERDIR=" + filepath.Dir(path)}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("client as user %d: %v\n%s", uid, err, out)
+		}
+		if got := string(out); got != want {
+			t.Errorf("user %d: ban, status and list end with %q, want %q", uid, got, want)
+		}
 	}
 }
 

@@ -19,8 +19,10 @@ import (
 
 // Client asks the guard over its socket. Its errors are *Error, with the exit code that the command should end with.
 type Client struct {
-	path string
-	http http.Client
+	path  string
+	http  http.Client
+	who   string // answers there
+	start string // what to do if nobody does
 }
 
 // NewClient makes a client for the socket at path. Nothing is dialled yet.
@@ -29,10 +31,14 @@ func NewClient(path string) *Client {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", path)
 	}
-	return &Client{path: path, http: http.Client{
-		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
-		Timeout:   requestTime + 5*time.Second,
-	}}
+	return &Client{
+		path: path, who: "guard",
+		start: "start it with `tocsin run`, or `systemctl start tocsin-guard`; bans in the kernel go on until their time, `tocsin off` lifts them all",
+		http: http.Client{
+			Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
+			Timeout:   requestTime + 5*time.Second,
+		},
+	}
 }
 
 // Status asks what the guard is doing.
@@ -142,18 +148,22 @@ func call[T any](ctx context.Context, c *Client, method, path string, q url.Valu
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(&v); err != nil {
-		return v, Errorf(ExitUnreachable, "", fmt.Sprintf("read the guard's answer: %v", err))
+		return v, Errorf(ExitUnreachable, "", fmt.Sprintf("read the %s's answer: %v", c.who, err))
 	}
 	return v, nil
 }
 
-// do sends one request; every answer but 200 becomes an *Error. path is escaped already.
 func (c *Client) do(ctx context.Context, method, path string, q url.Values, body []byte) (*http.Response, error) {
+	return c.send(ctx, method, path, q, bytes.NewReader(body))
+}
+
+// send sends one request; every answer but 200 becomes an *Error. path is escaped already.
+func (c *Client) send(ctx context.Context, method, path string, q url.Values, body io.Reader) (*http.Response, error) {
 	target := "http://guard" + path
 	if len(q) > 0 {
 		target += "?" + q.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
 		return nil, Errorf(ExitFailed, "", err.Error())
 	}
@@ -172,7 +182,7 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 	defer resp.Body.Close()
 	e := &Error{}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(e); err != nil || e.Exit == 0 {
-		return nil, Errorf(ExitUnreachable, "", "the guard answered "+resp.Status)
+		return nil, Errorf(ExitUnreachable, "", "the "+c.who+" answered "+resp.Status)
 	}
 	return nil, e
 }
@@ -180,12 +190,11 @@ func (c *Client) do(ctx context.Context, method, path string, q url.Values, body
 func (c *Client) unreachable(err error) *Error {
 	switch {
 	case errors.Is(err, os.ErrPermission):
-		return Errorf(ExitPermission, "use sudo, or join the group tocsin", fmt.Sprintf("the guard's socket %s is closed to you", c.path))
+		return Errorf(ExitPermission, "use sudo, or join the group tocsin", fmt.Sprintf("the %s's socket %s is closed to you", c.who, c.path))
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
-		return Errorf(ExitUnreachable, "start it with `tocsin run`, or `systemctl start tocsin-guard`; bans in the kernel go on until their time, `tocsin off` lifts them all",
-			fmt.Sprintf("no guard is running (nobody answers on %s)", c.path))
+		return Errorf(ExitUnreachable, c.start, fmt.Sprintf("no %s is running (nobody answers on %s)", c.who, c.path))
 	case os.IsTimeout(err):
-		return Errorf(ExitTryLater, "", "the guard does not answer in time")
+		return Errorf(ExitTryLater, "", "the "+c.who+" does not answer in time")
 	}
-	return Errorf(ExitUnreachable, "", fmt.Sprintf("ask the guard: %v", err))
+	return Errorf(ExitUnreachable, "", fmt.Sprintf("ask the %s: %v", c.who, err))
 }

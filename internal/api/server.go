@@ -49,6 +49,14 @@ type Operations struct {
 	Off    func(context.Context, OffRequest) (Change, error)
 	Reload func(context.Context) (Change, error)
 	Reopen func(context.Context) (Change, error)
+
+	// Lists and decisions, for the watch process. MayShare says which users it may run as.
+	Decisions func(context.Context, DecisionsQuery) (Decisions, error)
+	Spared    func(context.Context, netip.Prefix) (Spared, error)
+	Lists     func(context.Context) (ListStates, error)
+	TakeList  func(ctx context.Context, name string, kept io.Reader) (ListState, error)
+	DropList  func(ctx context.Context, name string) (Change, error)
+	MayShare  func(uid uint32) bool
 }
 
 // Handler serves the operations. It must be reached through a server made by Serve, which tells it who the peer is.
@@ -91,6 +99,7 @@ func Handler(op Operations) http.Handler {
 	change(mux, "POST /v1/off", op.Off)
 	change(mux, "POST /v1/reload", func(ctx context.Context, _ struct{}) (Change, error) { return op.Reload(ctx) })
 	change(mux, "POST /v1/reopen", func(ctx context.Context, _ struct{}) (Change, error) { return op.Reopen(ctx) })
+	shareHandlers(mux, &op)
 	return mux
 }
 

@@ -110,7 +110,7 @@ var keys = []Key{
 		set: setReportURL},
 	{Table: "report", Name: "jails", Default: `{ sshd = [18, 22] }`, Doc: "The jails whose bans are reported, each with the categories of AbuseIPDB, 1 to 23, of its reports.",
 		set: setReportJails},
-	{Table: "report", Name: "hold", Default: `"60s"`, Doc: "A ban is reported when it is this old; one that is lifted before never is. 10s to 1d.",
+	{Table: "report", Name: "hold", Default: `"60s"`, Doc: "A ban is reported when it is this old; one that is lifted before never is. 10s to 1h.",
 		set: setHold},
 
 	{Table: "retention", Name: "evidence", Default: `"90d"`, Doc: "How long the lines that led to a ban are kept.",

@@ -18,7 +18,7 @@ const (
 	maxCategories = 30 // of one report (AbuseIPDB, REPORT)
 	lastCategory  = 23
 	leastHold     = 10 * time.Second
-	mostHold      = 24 * time.Hour
+	mostHold      = time.Hour
 )
 
 var (

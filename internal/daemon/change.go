@@ -24,6 +24,7 @@ func (g *Guard) operations() api.Operations {
 		Status: g.status, Doctor: g.doctor, Bans: g.bans, Why: g.why, WhyID: g.whyID, Allowed: g.allowed, Metrics: g.metrics,
 		Ban: g.ban, Unban: g.unban, Allow: g.allow, Off: g.moveExitBy, Reload: g.reloadNow,
 		Jail: g.jailDetail, Banned: g.bannedNow, Reopen: g.reopen,
+		Decisions: g.decisions, Spared: g.spared, Lists: g.listStates, TakeList: g.takeList, DropList: g.dropList, MayShare: mayShare,
 	}
 }
 
@@ -412,6 +413,10 @@ func (g *Guard) disallow(ctx context.Context, p netip.Prefix) (api.Change, error
 const manyJails = 20
 
 func (g *Guard) reloadNow(ctx context.Context) (api.Change, error) {
+	var before bool
+	if err := g.do(ctx, func() { before = g.set.conf.Report.Enabled }); err != nil {
+		return api.Change{}, api.Errorf(api.ExitTryLater, "", err.Error())
+	}
 	next, err := g.reload(ctx)
 	if err != nil {
 		return api.Change{}, api.Errorf(api.ExitFindings, "the old configuration stays in force", err.Error())
@@ -426,6 +431,9 @@ func (g *Guard) reloadNow(ctx context.Context) (api.Change, error) {
 	}
 	for _, f := range next.failed {
 		text += fmt.Sprintf("\njail %s cannot run: %s", f.name, strings.Join(errorsOf(f.err), "; "))
+	}
+	if next.conf.Report.Enabled && !before {
+		text += "\nreports are switched on: " + sharingText(next.conf)
 	}
 	return change(text, "", names...), nil
 }

@@ -124,6 +124,7 @@ func (g *Guard) takeLogin(e event) {
 	}
 	if e.login.Opened {
 		e.cell.tally.logins++
+		g.listsChanged() // a list must not lock out who has just logged in
 	}
 	g.store.PutLogin(*e.login)
 }

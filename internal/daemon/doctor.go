@@ -17,7 +17,7 @@ import (
 
 // checked says what doctor looks at, for the person who sees no finding.
 var checked = []string{
-	"mode and emergency exit", "firewall", "store", "sources", "sshd's ports", "allow list", "configuration", "jails and actions of fail2ban", "bridges",
+	"mode and emergency exit", "firewall", "store", "sources", "sshd's ports", "allow list", "configuration", "jails and actions of fail2ban", "bridges", "lists and the watch process",
 }
 
 func (g *Guard) doctor(ctx context.Context) (api.Doctor, error) {
@@ -35,6 +35,7 @@ func (g *Guard) findings(ctx context.Context) []api.Finding {
 	g.findFail2ban(ctx, &f)
 	g.findSources(ctx, &f)
 	g.findSpared(&f)
+	g.findLists(ctx, &f)
 	findBridges(&f, "/sys/class/net")
 	slices.SortStableFunc(f, func(a, b api.Finding) int { return cmp.Or(cmp.Compare(a.Code, b.Code), cmp.Compare(a.Text, b.Text)) })
 	return f

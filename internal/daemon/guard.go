@@ -70,6 +70,8 @@ type Guard struct {
 	f2b        *f2blog.Log
 	link       link    // to the runner
 	acts       *acting // the user's actions
+	lists      lists   // other people's
+	reloads    int64   // the decider's
 
 	events chan event      // from the readers
 	calls  chan func()     // from the control socket and the watchers
@@ -114,6 +116,8 @@ type wall interface {
 	Standing() bool
 	Clear() error
 	Close() error
+	SetList(l firewall.List) error
+	DropList(name string) error
 	Watch(ctx context.Context, lost func() (restore bool)) error
 	Stats() firewall.Stats
 }
@@ -180,7 +184,7 @@ func newGuard(ctx context.Context, o Options) *Guard {
 		events: make(chan event, eventQueue), calls: make(chan func()), ended: make(chan struct{}),
 		active: map[banKey]activeBan{}, banned: map[string]uint64{}, tally: map[tallyKey]*store.FailureCount{},
 		names: newNames(), newFriends: make(chan struct{}, 1), asks: asks{waiting: map[banKey]*tocsin.Decision{}},
-		acts: newActing(ctx),
+		acts: newActing(ctx), lists: newLists(),
 	}
 	g.f2b = g.newF2BLog()
 	return g
@@ -213,6 +217,7 @@ func (g *Guard) serve(socket net.Listener, first *set, reload <-chan os.Signal) 
 	spawn("fail2ban's log", g.f2b.Run)
 	spawn("host names", g.askNames)
 	spawn("ignored host names", g.watchFriends)
+	spawn("lists", g.watchLists)
 
 	notify(daemon.SdNotifyReady)
 	for g.life.Err() == nil {
@@ -292,6 +297,7 @@ func (g *Guard) restore() {
 	for i := range bans {
 		g.remember(&bans[i])
 	}
+	g.loadLists(now)
 	if g.wasOff = g.lookAtExit(now); g.wasOff {
 		g.log.Warn(offText)
 		return
@@ -322,7 +328,11 @@ func (g *Guard) listen() (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make folder of the control socket: %w", err)
 	}
-	return api.Listen(path, groupID("tocsin"))
+	gid := groupID("tocsin")
+	if gid < 0 && os.Geteuid() == 0 && g.o.Config.Shares() {
+		gid = int(watchUser().GID)
+	}
+	return api.Listen(path, gid)
 }
 
 // dropPrivileges keeps what a guard needs: to change the firewall, and to read logs of any owner.

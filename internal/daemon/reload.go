@@ -35,7 +35,8 @@ func (g *Guard) reload(ctx context.Context) (*set, error) {
 		return nil, err
 	}
 	g.lookAgain(ctx)
-	err = g.do(context.Background(), func() { g.path = path })
+	err = g.do(context.Background(), func() { g.path = path; g.reloads++ })
+	g.listsChanged()
 	g.logFailed(next)
 	g.log.Info("reloaded", "config", path, "n", len(next.cells))
 	return next, err

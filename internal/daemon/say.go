@@ -42,6 +42,7 @@ func (g *Guard) sayWhatItWillDo(s *set) {
 }
 
 func (g *Guard) sayExit() {
+	g.sayWhatIsShared(g.o.Config)
 	fmt.Fprintf(g.o.Say, "exit      %s off [--for 1h] lets everybody in at once, %s on ends it\n", g.o.Name, g.o.Name)
 }
 

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tocsin/internal/api"
+	"tocsin/internal/list"
 	"tocsin/internal/store"
 )
 
@@ -36,8 +37,15 @@ func (g *Guard) settle() (leave func(), err error) {
 }
 
 func (g *Guard) settleIn(dir string) (leave func(), err error) {
-	g.store, leave, err = openState(dir, g.log)
-	return leave, err
+	if g.store, leave, err = openState(dir, g.log); err != nil {
+		return nil, err
+	}
+	var bad error
+	if g.lists.folder, bad = list.OpenFolder(filepath.Join(dir, listFolder)); bad != nil {
+		g.log.Error("lists are not kept", "err", bad)
+		g.trouble.add("lists", bad)
+	}
+	return leave, nil
 }
 
 // openState opens the store in a state folder, which is made if need be. errInUse says that a guard has it open.

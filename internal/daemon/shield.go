@@ -138,6 +138,7 @@ func (g *Guard) spares(c *cell, p netip.Prefix) (why string, ok bool) {
 
 // reshield puts the allow list into the kernel. While the emergency exit is open nothing is touched; coming back brings it.
 func (g *Guard) reshield() {
+	g.listsChanged()
 	if g.off() {
 		return
 	}
