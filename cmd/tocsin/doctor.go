@@ -10,6 +10,7 @@ import (
 
 	"tocsin"
 	"tocsin/internal/api"
+	"tocsin/internal/daemon"
 	"tocsin/internal/firewall"
 )
 
@@ -27,6 +28,11 @@ func (*doctorCmd) Run(e *env, guard *api.Client) error {
 		return err // the guard is there; it is the asker who may not ask
 	case err != nil:
 		d = withoutGuard(e, err)
+	}
+	if watch, err := e.watch(); err == nil {
+		if r, err := watch.Reputation(e.ctx); err == nil { // where it does not answer the guard says so
+			d.Findings = append(d.Findings, daemon.WatchFindings(&r)...)
+		}
 	}
 	if err := e.print(d, func(w io.Writer) { printDoctor(w, &d) }); err != nil {
 		return err

@@ -51,6 +51,9 @@ type cli struct {
 	Import importCmd `cmd:"" help:"Take over bans and read positions from fail2ban."`
 	Diff   diffCmd   `cmd:"" help:"Who fail2ban and Tocsin would each ban, and why they differ."`
 
+	Reputation reputationCmd `cmd:"" help:"Other people's lists, and what they are told."`
+	Watch      watchCmd      `cmd:"" help:"Fetch the lists and send the reports. The guard starts it itself where it can."`
+
 	Replay     replayCmd     `cmd:"" help:"Who would have been banned by old logs."`
 	Test       testCmd       `cmd:"" help:"What a filter makes of each line of a file."`
 	Check      checkCmd      `cmd:"" help:"Read the configuration and say what it means, or every mistake in it."`

@@ -56,7 +56,7 @@ func (r *runCmd) Run(e *env) error {
 	}
 	return daemon.Run(ctx, daemon.Options{
 		Config: c, Path: path, Load: load,
-		Observe: r.Observe, Clean: r.Clean, BesideFail2ban: r.BesideFail2ban, Version: version(), Name: calledAs(),
+		Observe: r.Observe, Clean: r.Clean, Watch: true, BesideFail2ban: r.BesideFail2ban, Version: version(), Name: calledAs(),
 		Say: say, Log: e.logger(r.Debug),
 	}, reload)
 }

@@ -45,6 +45,7 @@ type FetchedList struct {
 
 // ReportState is what became of the reports.
 type ReportState struct {
+	Cursor     int64            `json:"cursor"` // the number of the decision of the guard that was taken in last; 0: none yet
 	Enabled    bool             `json:"enabled"`
 	Jails      map[string][]int `json:"jails"`     // with their categories
 	Held       int              `json:"held"`      // bans that are younger than hold

@@ -42,6 +42,7 @@ type Options struct {
 	Observe bool // decide and show, never touch the firewall
 	// BesideFail2ban bans by the configuration of a fail2ban that is running too.
 	BesideFail2ban bool
+	Watch          bool // start the watch process, where there is anything for it to do
 	Clean          bool // remove the firewall table at the end
 	Version        string
 	Name           string    // how the program is called at this terminal; default tocsin
@@ -71,7 +72,8 @@ type Guard struct {
 	link       link    // to the runner
 	acts       *acting // the user's actions
 	lists      lists   // other people's
-	reloads    int64   // the decider's
+	watch      watchChild
+	reloads    int64 // the decider's
 
 	events chan event      // from the readers
 	calls  chan func()     // from the control socket and the watchers
@@ -169,6 +171,8 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	g.restore()
 	g.linkUp(first)
 	defer g.linkDown()
+	g.startWatch()
+	defer g.stopWatch()
 	if err := g.dropPrivileges(); err != nil {
 		return err
 	}
