@@ -82,6 +82,11 @@ func RunWatch(ctx context.Context, o WatchOptions, reload <-chan os.Signal) erro
 	if os.Geteuid() == 0 {
 		return api.Errorf(api.ExitUsage, "tocsin run starts it as it should be; or: sudo -u tocsin tocsin watch", "the watch process talks to the internet and does not run as root")
 	}
+	if !o.Config.Shares() {
+		o.Log.Info("there is nothing to do: the configuration names no list, and reports are off")
+		notify(daemon.SdNotifyReady) // systemd takes an end before that for a failure
+		return nil
+	}
 	if mayDropPrivileges {
 		if err := host.DropTo(); err != nil {
 			return fmt.Errorf("drop privileges: %w", err)
