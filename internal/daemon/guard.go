@@ -333,7 +333,7 @@ func (g *Guard) listen() (net.Listener, error) {
 		return nil, fmt.Errorf("make folder of the control socket: %w", err)
 	}
 	gid := groupID("tocsin")
-	if gid < 0 && os.Geteuid() == 0 && g.o.Config.Shares() {
+	if gid < 0 && g.startsWatch() && mayGive() {
 		gid = int(watchUser().GID)
 	}
 	return api.Listen(path, gid)

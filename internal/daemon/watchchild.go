@@ -25,8 +25,8 @@ const watchEnds = time.Second
 // be done before privileges are given up. What it is able to do does not matter to the guard, so that a failure is told
 // and nothing more.
 func (g *Guard) startWatch() {
-	if !g.o.Config.Shares() || !g.o.Watch || bounded() != "" {
-		return // as a unit there is another one for it
+	if !g.startsWatch() {
+		return
 	}
 	if conn, err := net.DialTimeout("unix", WatchSocket(g.state), time.Second); err == nil {
 		_ = conn.Close()
@@ -37,6 +37,9 @@ func (g *Guard) startWatch() {
 		g.trouble.add("watch process", err)
 	}
 }
+
+// startsWatch says whether the watch process is this guard's to start. Where a sandbox is around us another unit does.
+func (g *Guard) startsWatch() bool { return g.o.Watch && g.o.Config.Shares() && bounded() == "" }
 
 func (g *Guard) startWatchChild() error {
 	self, err := os.Executable()

@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"tocsin/internal/abuseipdb"
 	"tocsin/internal/api"
+	"tocsin/internal/host"
 )
 
 // What the watch process keeps lies in a folder of its own within the state folder, and belongs to its user.
@@ -39,7 +42,7 @@ func makeWatchFolder(state string) (dir string, err error) {
 	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return dir, fmt.Errorf("make folder of the watch process: %w", err)
 	}
-	if os.Geteuid() != 0 {
+	if !mayGive() {
 		return dir, nil
 	}
 	u := watchUser()
@@ -48,6 +51,9 @@ func makeWatchFolder(state string) (dir string, err error) {
 	}
 	return dir, giveTree(dir, int(u.UID), int(u.GID))
 }
+
+// mayGive says whether this process may give files to somebody else.
+func mayGive() bool { return os.Geteuid() == 0 && host.Have(unix.CAP_CHOWN) }
 
 // letThrough lets a group enter a folder of root, without reading what is in it.
 func letThrough(dir string, gid uint32) error {
@@ -96,7 +102,7 @@ func StoreKey(state, text string) (path string, err error) {
 	if err := replaceFile(path, []byte(text+"\n")); err != nil { // mode 0600 from its first moment on
 		return "", fmt.Errorf("store the key: %w", err)
 	}
-	if os.Geteuid() != 0 {
+	if !mayGive() {
 		return path, nil
 	}
 	u := watchUser()
