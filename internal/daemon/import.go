@@ -352,6 +352,8 @@ func (m *move) takeFile(name string, row fail2ban.DatabaseLog) {
 	case err == nil:
 	case !exists(row.Path):
 		log.Offset, log.From, log.Why = 0, m.written, "it is not there, and is waited for"
+	case errors.Is(err, source.ErrOtherFile) && row.Offset == 0:
+		log.From, log.Why = m.written, "fail2ban had read nothing of it"
 	case errors.Is(err, source.ErrOtherFile):
 		log.Offset, log.From, log.Why = 0, m.written, "it is not the file that fail2ban has read"
 	default:

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func (g *Guard) reload(ctx context.Context) (*set, error) {
 	err = g.do(context.Background(), func() { g.path = path; g.reloads++ })
 	g.listsChanged()
 	g.logFailed(next)
-	g.log.Info("reloaded", "config", path, "n", len(next.cells))
+	g.log.Info("reloaded", "config", cmp.Or(path, next.conf.Fail2ban.Dir, "built-in"), "jails", len(next.cells))
 	return next, err
 }
 
