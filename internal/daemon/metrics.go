@@ -59,6 +59,18 @@ func (g *Guard) metrics(ctx context.Context, w io.Writer) error {
 		m.Counter("tocsin_rotations_total", "Times that a file was rotated.", float64(st.Rotations), "source", r.name)
 	}
 	m.Counter("tocsin_fail2ban_log_lost_lines_total", "Lines that never came to the log in fail2ban's format.", float64(g.f2b.Lost()))
+	lists, err := g.listStates(ctx)
+	if err != nil {
+		return err
+	}
+	for _, l := range lists.Lists {
+		m.Gauge("tocsin_list_entries", "Addresses and networks of a list that are blocked.", float64(l.Entries), "list", l.Name)
+		m.Gauge("tocsin_list_members", "Addresses on a list from which somebody logged in, and which are let through.", float64(l.Members), "list", l.Name)
+		m.Counter("tocsin_list_dropped_packets_total", "Packets that a list kept out.", float64(l.Packets), "list", l.Name)
+		if l.Fetched != nil {
+			m.Gauge("tocsin_list_fetched_timestamp_seconds", "When the list in force was fetched.", float64(l.Fetched.Unix()), "list", l.Name)
+		}
+	}
 	fw, st := g.wall.Stats(), g.store.Stats()
 	m.Counter("tocsin_firewall_errors_total", "Changes that the kernel refused.", float64(fw.Errors))
 	m.Counter("tocsin_firewall_repairs_total", "Times that our table had to be put back because others had changed it.", float64(fw.Repairs))
