@@ -247,7 +247,7 @@ func (w *watcher) account(conf *config.Config) uint64 {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\x00", conf.Report.URL)
 	for _, path := range keyPaths(w.dir) {
-		if text, err := os.ReadFile(path); err == nil {
+		if text, err := os.ReadFile(path); err == nil && !isBlank(text) {
 			h.Write(text)
 			break
 		}

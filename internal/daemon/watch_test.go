@@ -331,6 +331,12 @@ func TestKeyIsKeptFromEverybody(t *testing.T) {
 	if _, err := readKey(filepath.Join(dir, watchFolder)); err == nil {
 		t.Error("the handed key does not come first")
 	}
+	if err := os.WriteFile(filepath.Join(handed, credential), []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readKey(filepath.Join(dir, watchFolder)); err != nil {
+		t.Errorf("an empty handed key hides the stored one: %v", err)
+	}
 	if _, err := ForgetKey(dir); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -152,6 +153,9 @@ func keyPaths(dir string) []string {
 	return paths
 }
 
+// isBlank says whether a file holds no key: the unit hands over an empty one where there is none.
+func isBlank(text []byte) bool { return len(bytes.TrimSpace(text)) == 0 }
+
 var errNoKey = errors.New("there is no API key; store it with: tocsin reputation key")
 
 // readKey reads the API key anew for every call, so that a new one counts at once: from systemd's credential, or else the
@@ -171,11 +175,14 @@ func readKey(dir string) (abuseipdb.Secret, error) {
 		if err != nil {
 			return abuseipdb.Secret{}, fmt.Errorf("read the API key: %w", err)
 		}
-		if s, err := abuseipdb.NewSecret(string(text)); err == nil {
-			return s, nil
-		} else if len(text) > 0 { // an empty credential is none
-			return abuseipdb.Secret{}, fmt.Errorf("%s: %w", path, err)
+		if isBlank(text) {
+			continue
 		}
+		key, err := abuseipdb.NewSecret(string(text))
+		if err != nil {
+			return key, fmt.Errorf("%s: %w", path, err)
+		}
+		return key, nil
 	}
 	return abuseipdb.Secret{}, errNoKey
 }
