@@ -1,12 +1,23 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/kong"
 
+	"tocsin"
 	"tocsin/docs/manual"
+	"tocsin/internal/abuseipdb"
+	"tocsin/internal/config"
+	reports "tocsin/internal/report"
 )
 
 // The page on the command line has a section for every command, with all its flags.
@@ -42,5 +53,72 @@ func TestManualTellsOfEveryFlag(t *testing.T) {
 		if f.Name != "help" && !strings.Contains(everywhere, "| `--"+f.Name) {
 			t.Errorf("cli.md does not tell of --%s", f.Name)
 		}
+	}
+}
+
+// section is the text of one section of a page.
+func section(t *testing.T, page, title string) string {
+	t.Helper()
+	for _, s := range manual.Sections() {
+		if s.Page == page && s.Title == title {
+			return s.Text
+		}
+	}
+	t.Fatalf("%s has no section %q", page, title)
+	return ""
+}
+
+// The page share has a section for every setting of [[list]] and [report], with the default that the program takes.
+func TestManualTellsOfEverySharingSetting(t *testing.T) {
+	texts := map[string]string{
+		"list":   section(t, "share.md", "Settings of [[list]]"),
+		"report": section(t, "share.md", "Settings of [report]"),
+	}
+	for _, k := range config.Keys() {
+		text, ours := texts[k.Table]
+		if !ours {
+			continue
+		}
+		own := regexp.MustCompile("(?ms)^## `" + k.Name + "`.*?(^## |\\z)").FindString(text)
+		end := "Default: `" + k.Default + "`."
+		if k.Default == "" {
+			end = "Needed."
+		}
+		if !strings.Contains(own, end) {
+			t.Errorf("share.md says of %s of [%s] %q, which does not hold %q", k.Name, k.Table, own, end)
+		}
+	}
+}
+
+// What the page privacy says of a report is what leaves the machine, byte for byte.
+func TestManualShowsAReportAsItIsSent(t *testing.T) {
+	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	comment := reports.Comment(tocsin.Report{Categories: []int{18, 22}, Service: uint8(reports.SSH), Failures: 5, First: at, Last: at.Add(41 * time.Second)})
+	var sent string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		sent = string(body)
+		fmt.Fprint(w, `{"data":{"ipAddress":"192.0.2.7","abuseConfidenceScore":1}}`)
+	}))
+	defer server.Close()
+	c, err := abuseipdb.New(abuseipdb.Options{
+		URL: server.URL, Version: "1",
+		Key: func() (abuseipdb.Secret, error) { return abuseipdb.NewSecret(strings.Repeat("ab", 40)) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := c.Report(t.Context(), abuseipdb.Report{Addr: netip.MustParseAddr("192.0.2.7"), Categories: []int{18, 22}, Comment: comment, At: at}); err != nil {
+		t.Fatal(err)
+	}
+	page := section(t, "privacy.md", "Each field of a report")
+	if !strings.Contains(page, "\n"+sent+"\n") {
+		t.Errorf("a report leaves as %q, which privacy.md does not show", sent)
+	}
+	if !strings.Contains(page, "`"+comment+"`") {
+		t.Errorf("privacy.md does not show the comment %q", comment)
 	}
 }
