@@ -61,6 +61,9 @@ func TestMatch(t *testing.T) {
 			if groups := groupsOf(m, got); groups != tt.groups {
 				t.Errorf("%s: rules %q on %q: groups %s, want %s", tt.name, tt.rules, tt.text, groups, tt.groups)
 			}
+			if spans := spansOf(m, got); spans != tt.groups {
+				t.Errorf("%s: rules %q on %q: spans %s, want %s", tt.name, tt.rules, tt.text, spans, tt.groups)
+			}
 		}
 	}
 }
