@@ -430,7 +430,7 @@ func (g *Guard) reloadNow(ctx context.Context) (api.Change, error) {
 		text = fmt.Sprintf("reloaded: %d jails", len(names))
 	}
 	for _, f := range next.failed {
-		text += fmt.Sprintf("\njail %s cannot run: %s", f.name, strings.Join(errorsOf(f.err), "; "))
+		text += fmt.Sprintf("\njail %s %s: %s", f.name, f.how(), strings.Join(errorsOf(f.err), "; "))
 	}
 	if next.conf.Report.Enabled && !before {
 		text += "\nreports are switched on: " + sharingText(next.conf)

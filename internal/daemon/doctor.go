@@ -172,7 +172,7 @@ func (g *Guard) findFail2ban(ctx context.Context, f *findings) {
 		}
 		check := "tocsin check --fail2ban " + s.f2b.Dir
 		for _, j := range s.failed {
-			f.add("TOC-F2B-001", api.SeverityError, check, "jail %s of %s cannot run: %s", j.name, s.f2b.Dir, strings.Join(errorsOf(j.err), "; "))
+			f.add("TOC-F2B-001", api.SeverityError, check, "jail %s of %s %s: %s", j.name, s.f2b.Dir, j.how(), strings.Join(errorsOf(j.err), "; "))
 		}
 		if n := s.differences(); n > 0 {
 			f.add("TOC-F2B-002", api.SeverityNote, check, "%s in %s done otherwise than written there", api.Count(n, "thing is", "things are"), s.f2b.Dir)

@@ -17,11 +17,20 @@ import (
 	"tocsin/internal/source"
 )
 
-// failedJail is a jail of fail2ban's configuration that cannot run. It keeps no other from running.
+// failedJail is a jail of fail2ban's configuration that cannot run as it is written. It keeps no other from running.
 type failedJail struct {
 	name     string
 	err      error
 	problems []fail2ban.Problem
+	kept     bool // it runs on as it was before a reload
+}
+
+// how says what became of the jail.
+func (f *failedJail) how() string {
+	if f.kept {
+		return "runs as before, what is written now cannot"
+	}
+	return "cannot run"
 }
 
 // fail2ban makes cells of the jails of fail2ban's configuration, beside those of tocsin.toml that are in s already.
@@ -43,13 +52,36 @@ func (b *builder) fail2ban(s *set) {
 		if err == nil && slices.ContainsFunc(s.cells, func(other *cell) bool { return other.conf.Name == j.Name }) {
 			err = &fail2ban.Error{Pos: j.Pos, Msg: "another jail has this name", Hint: "bans are kept by the name of their jail: rename the [[jail]] of tocsin.toml"}
 		}
-		if err != nil {
-			s.failed = append(s.failed, failedJail{j.Name, err, one.problems})
+		if err == nil {
+			s.add(one)
 			continue
 		}
-		s.add(one)
+		failed := failedJail{name: j.Name, err: err, problems: one.problems}
+		if before := b.before(j.Name, c, loaded); before != nil {
+			failed.kept = true
+			s.add(before)
+		}
+		s.failed = append(s.failed, failed)
 	}
 	s.f2bLog = logTarget(c, loaded)
+}
+
+// before makes the cell of a jail as it was read when it could run, nil if it never did: a slip of the pen in an edit must
+// not leave a service unguarded until somebody notices.
+func (b *builder) before(name string, conf *config.Config, all *fail2ban.Config) *cell {
+	if b.old == nil {
+		return nil
+	}
+	i := slices.IndexFunc(b.old.cells, func(c *cell) bool { return c.f2b != nil && c.conf.Name == name })
+	if i < 0 {
+		return nil
+	}
+	j := b.old.cells[i].f2b
+	c := &cell{f2b: j, problems: slices.Clone(j.Problems)}
+	if err := b.fill(c, conf, all); err != nil {
+		return nil
+	}
+	return c
 }
 
 // loadFail2ban reads the configuration. The filter of a jail whose logs are not there, but whose journal is, is read as
@@ -358,7 +390,7 @@ func (c *cell) actOn(services map[string]uint16) {
 // logFailed logs which jails cannot run.
 func (g *Guard) logFailed(s *set) {
 	for _, f := range s.failed {
-		g.log.Error("jail cannot run; the others do", "jail", f.name, "err", strings.Join(errorsOf(f.err), "; "))
+		g.log.Error("jail "+f.how(), "jail", f.name, "err", strings.Join(errorsOf(f.err), "; "))
 	}
 }
 

@@ -406,6 +406,23 @@ func TestGuardOfFail2ban(t *testing.T) {
 	if b := w.why(attacker); len(b.Bans) == 0 || b.Bans[0].Jail != "login" || b.Bans[0].Verdict != "pass" {
 		t.Errorf("bans of %s after the reload: %+v", attacker, b.Bans)
 	}
+
+	// A slip of the pen in an edit leaves nothing unguarded: the jail runs on as it was, with what it counted.
+	slip := strings.Replace(mended, "filter = login\nignoreip", "filter = lgoin\nignoreip", 1)
+	if err := os.WriteFile(filepath.Join(dir, "jail.conf"), []byte(slip), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	appendTo(t, log, now+" login: bad password of eve from 198.18.7.7\n")
+	w.until("the failure is counted", func() bool { return len(w.why("198.18.7.7").Standing) > 0 })
+	c, err := w.Reload(ctx)
+	if err != nil || !strings.Contains(c.Text, "jail login runs as before, what is written now cannot: "+dir) {
+		t.Errorf("reload said %q, %v", c.Text, err)
+	}
+	if !finds("TOC-F2B-001") {
+		t.Error("doctor does not tell of the jail that runs as before")
+	}
+	appendTo(t, log, now+" login: bad password of eve from 198.18.7.7\n")
+	w.until("the second failure bans", func() bool { return w.why("198.18.7.7").Banned })
 }
 
 func TestIsLogOf(t *testing.T) {
