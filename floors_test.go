@@ -23,6 +23,7 @@ var floors = map[string]struct {
 	"tocsin/internal/fail2ban":    {floor: 1, except: []string{"tocsin/internal/regex"}},
 	"tocsin/internal/exec":        {floor: 1},
 	"tocsin/internal/abuseipdb":   {floor: 1},
+	"tocsin/internal/munin":       {floor: 1},
 	"tocsin/internal/source":      {floor: 2},
 	"tocsin/internal/filter":      {floor: 2},
 	"tocsin/internal/jail":        {floor: 2},
@@ -33,6 +34,8 @@ var floors = map[string]struct {
 	"tocsin/internal/action":      {floor: 2},
 	"tocsin/internal/list":        {floor: 2},
 	"tocsin/internal/report":      {floor: 2},
+	"tocsin/internal/probe":       {floor: 2},
+	"tocsin/internal/tsdb":        {floor: 2},
 	"tocsin/internal/api":         {floor: 3},
 	"tocsin/internal/daemon":      {floor: 4},
 	"tocsin/internal/fail2bancli": {floor: 4},
@@ -46,7 +49,7 @@ var floors = map[string]struct {
 }
 
 // apiMayImport are the rooms of floor 2 that the HTTP floor may look into: it shows what they hold.
-var apiMayImport = []string{"tocsin/internal/store"}
+var apiMayImport = []string{"tocsin/internal/store", "tocsin/internal/tsdb"}
 
 type pkg struct {
 	ImportPath string
@@ -108,18 +111,24 @@ func TestEveryPackageHasAComment(t *testing.T) {
 
 // modules lists every direct requirement of go.mod with the reason why the project does not write it itself.
 var modules = map[string]string{
-	"github.com/alecthomas/kong":       "command line from struct tags, no transitive module",
-	"github.com/pelletier/go-toml/v2":  "TOML syntax with line and column for every kind of mistake",
-	"github.com/google/nftables":       "the nf_tables netlink messages",
-	"github.com/mdlayher/netlink":      "netlink sockets: sock_diag, and the socket under google/nftables",
-	"github.com/gaissmai/bart":         "prefix table: the allow list and the merging of prefixes",
-	"modernc.org/sqlite":               "SQLite without cgo",
-	"github.com/klauspost/compress":    "zstd for old logs",
-	"github.com/coreos/go-systemd/v22": "sd_notify and the watchdog",
-	"github.com/dlclark/regexp2/v2":    "tests only: an oracle for the exact matcher",
-	"github.com/rogpeppe/go-internal":  "tests only: testscript, txtar",
-	"golang.org/x/sys":                 "inotify, capabilities, socket options",
-	"golang.org/x/tools":               "tests only: txtar",
+	"github.com/alecthomas/kong":              "command line from struct tags, no transitive module",
+	"github.com/pelletier/go-toml/v2":         "TOML syntax with line and column for every kind of mistake",
+	"github.com/google/nftables":              "the nf_tables netlink messages",
+	"github.com/mdlayher/netlink":             "netlink sockets: sock_diag, and the socket under google/nftables",
+	"github.com/gaissmai/bart":                "prefix table: the allow list and the merging of prefixes",
+	"modernc.org/sqlite":                      "SQLite without cgo",
+	"github.com/klauspost/compress":           "zstd for old logs",
+	"github.com/coreos/go-systemd/v22":        "sd_notify, the watchdog, and systemd's units",
+	"github.com/prometheus/prometheus":        "the store of samples and its query language",
+	"github.com/prometheus/common":            "the words of the store of samples",
+	"github.com/prometheus/procfs":            "reads /proc and /sys",
+	"github.com/oschwald/maxminddb-golang/v2": "the country of an address",
+	"github.com/jackc/pgx/v5":                 "asks PostgreSQL for its counters",
+	"golang.org/x/time":                       "rate limits",
+	"github.com/dlclark/regexp2/v2":           "tests only: an oracle for the exact matcher",
+	"github.com/rogpeppe/go-internal":         "tests only: testscript, txtar",
+	"golang.org/x/sys":                        "inotify, capabilities, socket options",
+	"golang.org/x/tools":                      "tests only: txtar",
 }
 
 func TestEveryModuleHasAReason(t *testing.T) {

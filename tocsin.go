@@ -214,3 +214,18 @@ func Printable(s string) string {
 	}
 	return b.String()
 }
+
+// Series names one curve, in Munin's words: a service of a node has fields.
+type Series struct {
+	Group   string // the provider or whatever the operator groups by, "" for none; levels are separated by ";"
+	Node    string // a server, or what stands for one
+	Service string // "load", "if_eth0"; a child of a service stands behind a dot, as in "diskstats_latency.vda"
+	Field   string
+}
+
+// Sample is one value of a series: a gauge, or a rate per second.
+type Sample struct {
+	Series
+	T     int64 // Unix milliseconds
+	Value float64
+}
