@@ -125,7 +125,7 @@ const beforeAll = -1
 
 // decisionOf takes a decision off the wire.
 func decisionOf(w *api.Decision) (d report.Decision, err error) {
-	d = report.Decision{N: w.N, Jail: w.Jail, At: w.At, Failures: w.Failures, Known: w.Known, Allowed: w.Allowed}
+	d = report.Decision{N: w.N, Jail: w.Jail, At: w.At, Failures: w.Failures, MaxRetry: w.MaxRetry, Known: w.Known, Allowed: w.Allowed}
 	if d.Prefix, err = netip.ParsePrefix(w.Prefix); err != nil {
 		return d, fmt.Errorf("decision %d: %w", w.N, err)
 	}

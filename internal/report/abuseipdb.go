@@ -57,8 +57,8 @@ func (c Client) bulk(ctx context.Context, j Job) Answer {
 
 // answer brings what a call said into our terms.
 //
-// A 5xx is an answer: the report was not taken, and is sent again for a day. A gateway that gave up waiting is none, and
-// neither is a success that cannot be read: those may have been taken.
+// Whether a report may have been taken although there is no answer is for abuseipdb to say. Any other 5xx is an answer: the
+// report was not taken, and is sent again for a day.
 func answer(meta abuseipdb.Meta, err error) Answer {
 	a := Answer{Outcome: Done, Code: http.StatusOK, Date: meta.Date,
 		Quota: Quota{Known: meta.Quota.Known, Limit: meta.Quota.Limit, Remaining: meta.Quota.Remaining, Reset: meta.Quota.Reset}}
@@ -69,14 +69,6 @@ func answer(meta abuseipdb.Meta, err error) Answer {
 	if e, ok := errors.AsType[*abuseipdb.QuotaError](err); ok {
 		now := time.Now()
 		a.Outcome, a.Code, a.Rest = Exhausted, http.StatusTooManyRequests, e.Until(now).Sub(now)
-		return a
-	}
-	if e, ok := errors.AsType[*abuseipdb.ServerError](err); ok {
-		a.Outcome, a.Code = Failed, e.Status
-		const cloudflareTimeout = 524
-		if e.Status < 300 || e.Status == http.StatusGatewayTimeout || e.Status == cloudflareTimeout {
-			a.Outcome = Lost
-		}
 		return a
 	}
 	if e, ok := errors.AsType[*abuseipdb.ParameterError](err); ok {
@@ -90,13 +82,16 @@ func answer(meta abuseipdb.Meta, err error) Answer {
 			return a
 		}
 	}
-	switch {
-	case errors.Is(err, abuseipdb.ErrDuplicate):
+	if errors.Is(err, abuseipdb.ErrDuplicate) {
 		a.Outcome, a.Code = Duplicate, http.StatusTooManyRequests
-	case abuseipdb.Uncertain(err):
+		return a
+	}
+	a.Outcome = Failed
+	if abuseipdb.Uncertain(err) {
 		a.Outcome = Lost
-	default:
-		a.Outcome = Failed // it did not leave the machine
+	}
+	if e, ok := errors.AsType[*abuseipdb.ServerError](err); ok {
+		a.Code = e.Status
 	}
 	return a
 }

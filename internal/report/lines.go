@@ -2,6 +2,7 @@ package report
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"tocsin"
@@ -51,6 +52,20 @@ func (l *line) first() *entry {
 		return nil
 	}
 	return l.all[0]
+}
+
+// soonest are the first n entries, or all that there are, in order.
+func (l *line) soonest(n int) []*entry {
+	all := slices.SortedFunc(slices.Values(l.all), func(a, b *entry) int {
+		switch {
+		case l.before(a, b):
+			return -1
+		case l.before(b, a):
+			return 1
+		}
+		return 0
+	})
+	return all[:min(max(n, 0), len(all))]
 }
 
 func (l *line) add(e *entry) {

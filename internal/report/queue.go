@@ -113,6 +113,9 @@ func (q *Queue) Take(now time.Time, ds []Decision, complete bool) {
 			continue
 		}
 		addr, why := q.o.Eligible(d, now)
+		if why == unasked { // it will be, before anything is sent
+			why = Yes
+		}
 		q.counts[skippedFirst+counter(why)]++
 		if why == Yes {
 			q.add(now, addr, d.report(q.o.Jails[d.Jail], now), q.o.Hold)
@@ -393,59 +396,101 @@ func (q *Queue) Next(now time.Time) (j Job, wake time.Time) {
 	if q.stopped != 0 {
 		return j, wake
 	}
-	if es := q.forBulk(now); len(es) > 0 {
+	switch es, known := q.rows(now, q.forBulk(now)); {
+	case !known:
+		return j, now
+	case len(es) > 0:
 		return q.attempt(now, es, true), wake
 	}
-	opens, spread := q.single.opens(now), q.single.spread(now)
-	for _, l := range []struct {
-		rank int
-		at   time.Time
-	}{{again, opens}, {severe, opens}, {ordinary, spread}} {
-		if l.at.After(now) {
-			if len(q.l.ready[l.rank].all) > 0 {
-				wake = soonest(wake, l.at)
+	for _, t := range q.turns(now) {
+		if t.at.After(now) {
+			if len(q.l.ready[t.rank].all) > 0 {
+				wake = soonest(wake, t.at)
 			}
 			continue
 		}
-		if e := q.pick(now, l.rank); e != nil {
+		if e := q.pick(now, t.rank); e != nil {
 			return q.attempt(now, []*entry{e}, false), wake
+		}
+		if len(q.l.ready[t.rank].all) > 0 { // Spare is to be asked about the first of them
+			return j, now
 		}
 	}
 	return j, wake
 }
 
-// pick finds the first entry of a rank that may still be sent.
+// turn is when the ready entries of a rank may be sent one by one.
+type turn struct {
+	rank int
+	at   time.Time
+}
+
+func (q *Queue) turns(now time.Time) [3]turn {
+	opens := q.single.opens(now)
+	return [3]turn{{again, opens}, {severe, opens}, {ordinary, q.single.spread(now)}}
+}
+
+// Ahead tells whom Next is about to send something of: the prefixes that it will ask Spare about, unless something changes.
+// Who cannot answer at once asks before, and has Spare answer unasked for all others.
+func (q *Queue) Ahead(now time.Time) (ps []netip.Prefix) {
+	q.Advance(now)
+	if q.stopped != 0 {
+		return nil
+	}
+	for _, rank := range q.forBulk(now) {
+		for _, e := range q.l.ready[rank].soonest(bulkRows - len(ps)) {
+			ps = append(ps, keyOf(e.Addr))
+		}
+	}
+	if len(ps) > 0 {
+		return ps
+	}
+	for _, t := range q.turns(now) {
+		if e := q.l.ready[t.rank].first(); e != nil && !t.at.After(now) {
+			ps = append(ps, keyOf(e.Addr))
+		}
+	}
+	return ps
+}
+
+// pick finds the first entry of a rank that may still be sent; nil if there is none, or nobody knows yet.
 func (q *Queue) pick(now time.Time, rank int) *entry {
 	for {
 		e := q.l.ready[rank].first()
-		if e == nil || q.fit(now, e) {
+		if e == nil {
+			return nil
+		}
+		if fit, known := q.fit(now, e); !known {
+			return nil
+		} else if fit {
 			return e
 		}
 	}
 }
 
-// fit says whether an entry that is ready may be sent; if not, it is no longer there.
-func (q *Queue) fit(now time.Time, e *entry) bool {
+// fit says whether an entry that is ready may be sent; if not, it is no longer there. That is not known while Spare is to be
+// asked.
+func (q *Queue) fit(now time.Time, e *entry) (fit, known bool) {
 	k := keyOf(e.Addr)
 	if q.expire(now, e) {
-		return false
+		return false, true
 	}
-	if e.unsure() {
-		return true
-	}
-	if q.o.Spare(k) != Yes {
-		q.remove(e, withdrawn)
-		return false
-	}
-	if last, ok := q.sent[k]; ok && last.Same == sameness(e.Report) && now.Sub(last.At) < sameWithin {
+	if last, ok := q.sent[k]; ok && !e.unsure() && last.Same == sameness(e.Report) && now.Sub(last.At) < sameWithin {
 		q.remove(e, same)
-		return false
+		return false, true
 	}
-	return true
+	switch why := q.o.Spare(k); {
+	case why == unasked:
+		return false, false
+	case why == Yes:
+		return true, true
+	}
+	q.withdraw(now, e)
+	return false, true
 }
 
-// forBulk picks the rows of a bulk report, if it is time for one.
-func (q *Queue) forBulk(now time.Time) []*entry {
+// forBulk says which ranks go into a bulk report, if it is time for one.
+func (q *Queue) forBulk(now time.Time) []int {
 	waiting := len(q.l.ready[severe].all) + len(q.l.ready[ordinary].all)
 	if waiting < 2 || waiting <= q.single.fits(now) {
 		q.over = time.Time{}
@@ -455,13 +500,13 @@ func (q *Queue) forBulk(now time.Time) []*entry {
 	if q.bulk.opens(now).After(now) {
 		return nil
 	}
-	if es := q.rows(now, bulkAgain); len(es) > 0 {
-		return es
+	if len(q.l.ready[bulkAgain].all) > 0 {
+		return []int{bulkAgain}
 	}
 	if q.over.IsZero() || waiting < bulkRows && (now.Sub(q.over) < bulkWait || now.Before(q.bulk.last.Add(q.bulkGap(now)))) {
 		return nil
 	}
-	return q.rows(now, severe, ordinary)
+	return []int{severe, ordinary}
 }
 
 // bulkGap is how long apart bulk reports are that are not full, so that the day's calls last.
@@ -477,8 +522,8 @@ func (q *Queue) bulkGap(now time.Time) time.Duration {
 	return gap
 }
 
-// rows takes as many entries of these ranks as one bulk report holds.
-func (q *Queue) rows(now time.Time, from ...int) (es []*entry) {
+// rows takes as many entries of these ranks as one bulk report holds; none while Spare is to be asked about one of them.
+func (q *Queue) rows(now time.Time, from []int) (es []*entry, known bool) {
 	size := 0
 	for _, rank := range from {
 		for len(es) < bulkRows {
@@ -488,13 +533,19 @@ func (q *Queue) rows(now time.Time, from ...int) (es []*entry) {
 			}
 			// An address, 30 categories, a time, quotes and commas are less than 200 bytes.
 			if size += 200 + len(Comment(e.Report)); size > bulkBytes {
-				return es
+				return es, true
 			}
 			e.leave()
 			es = append(es, e)
 		}
+		if len(es) < bulkRows && len(q.l.ready[rank].all) > 0 {
+			for _, e := range es {
+				q.wait(now, e)
+			}
+			return nil, false
+		}
 	}
-	return es
+	return es, true
 }
 
 // attempt notes that entries are being sent.

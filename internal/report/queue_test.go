@@ -426,6 +426,24 @@ func TestSparedMeanwhile(t *testing.T) {
 	}
 }
 
+// Neither is what was sent without an answer sent again: the server may have it, and nobody knows.
+func TestSparedAfterLostAnswer(t *testing.T) {
+	spared := false
+	o := options()
+	o.Spare = func(netip.Prefix) Why {
+		if spared {
+			return LoggedIn
+		}
+		return Yes
+	}
+	w := newWorld(t, o, &server{script: func(time.Time, Job) fault { spared = true; return lostBefore }})
+	w.events = []Decision{ban(1, t0)}
+	w.run(time.Hour)
+	if got := w.check(); got != "sent 0, unknown 1" || w.s.asked != 1 {
+		t.Errorf("%s in %d calls", got, w.s.asked)
+	}
+}
+
 // A tenth of the quota is kept for severe categories, and the rest is spread: a storm in the morning leaves some for the
 // evening.
 func TestReserveAndSpread(t *testing.T) {

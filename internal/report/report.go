@@ -31,15 +31,16 @@ type Decision struct {
 	Origin      tocsin.Origin
 	At          time.Time
 	Failures    int
+	MaxRetry    int       // of the jail: a ban of fewer failures is not reported; 0: not known any more
 	First, Last time.Time // of the failures; zero: At
 	Known       bool      // somebody logged in from there within 90 days
 	Allowed     bool
+	WhileOff    bool // taken while reports were switched off
 }
 
 // Jail is how the bans of one jail are reported.
 type Jail struct {
 	Categories []int
-	MaxRetry   int // bans of fewer failures are not reported, nor those of a single one
 }
 
 // Options are the settings of a queue.
@@ -51,8 +52,9 @@ type Options struct {
 	Account uint64
 
 	// Spare says why nothing may be told of an address now, Yes if it may. It is asked when a decision comes and again
-	// before its report is sent, with the address or its /64: the allow list, own addresses, logins within 90 days. It must be
-	// quick and may be called from any goroutine. nil: nobody is spared.
+	// before its report is sent, with the address or its /64: the allow list, own addresses, logins within 90 days. It may be
+	// called from any goroutine. A Queue needs a quick one; a Reporter waits for it without keeping anybody else waiting.
+	// nil: nobody is spared.
 	Spare func(netip.Prefix) Why
 
 	Most int            // reports in the queue, default 200,000, about 400 bytes each
@@ -99,11 +101,14 @@ const (
 	Own
 	LoggedIn // within 90 days
 	TooOld   // longer ago than a report may wait
+	WhileOff // taken while reports were switched off
 	whys
+
+	unasked = whys // Spare is to be asked first; nothing is counted by it
 )
 
 var whyNames = [whys]string{"yes", "not by evidence", "jail not reported", "too few failures", "no single address",
-	"not a public address", "allowed", "own address", "logged in", "too old"}
+	"not a public address", "allowed", "own address", "logged in", "too old", "taken while reports were off"}
 
 func (w Why) String() string {
 	if w >= whys {
@@ -117,14 +122,35 @@ const widestV6 = 56
 
 // Eligible says whether a ban is reported, and under which address. Times are on now's clock.
 func (o *Options) Eligible(d *Decision, now time.Time) (netip.Addr, Why) {
+	addr, why := o.byItself(d, now)
+	if why != Yes {
+		return addr, why
+	}
+	for _, p := range d.asked(addr) {
+		if why := o.Spare(p); why != Yes {
+			return addr, why
+		}
+	}
+	return addr, Yes
+}
+
+// asked are the prefixes that Spare is asked about.
+func (d *Decision) asked(addr netip.Addr) [2]netip.Prefix {
+	return [2]netip.Prefix{d.Prefix.Masked(), keyOf(addr)}
+}
+
+// byItself is what Eligible says without Spare.
+func (o *Options) byItself(d *Decision, now time.Time) (netip.Addr, Why) {
 	addr, single := d.reported()
-	j, asked := o.Jails[d.Jail]
+	_, asked := o.Jails[d.Jail]
 	switch {
 	case d.Origin != tocsin.ByJail:
 		return addr, NotEvidence
 	case !asked:
 		return addr, NotAsked
-	case d.Failures < max(j.MaxRetry, 2):
+	case d.WhileOff:
+		return addr, WhileOff
+	case d.Failures < max(d.MaxRetry, 2):
 		return addr, TooFew
 	case !single:
 		return addr, NoAddress
@@ -136,11 +162,6 @@ func (o *Options) Eligible(d *Decision, now time.Time) (netip.Addr, Why) {
 		return addr, LoggedIn
 	case now.Sub(d.At) >= giveUp:
 		return addr, TooOld
-	}
-	for _, p := range []netip.Prefix{d.Prefix.Masked(), keyOf(addr)} {
-		if why := o.Spare(p); why != Yes {
-			return addr, why
-		}
 	}
 	return addr, Yes
 }

@@ -13,8 +13,7 @@ import (
 var t0 = time.Date(2026, 11, 22, 6, 0, 0, 0, time.UTC)
 
 func options() Options {
-	return Options{Jails: map[string]Jail{"sshd": {Categories: []int{22, 18}, MaxRetry: 5}, "web": {Categories: []int{21}, MaxRetry: 1},
-		"sqli": {Categories: []int{16, 21}, MaxRetry: 2}},
+	return Options{Jails: map[string]Jail{"sshd": {Categories: []int{22, 18}}, "web": {Categories: []int{21}}, "sqli": {Categories: []int{16, 21}}},
 		Account: 1, Rand: func() float64 { return 0.5 }}
 }
 
@@ -55,8 +54,10 @@ func TestEligible(t *testing.T) {
 		{"by another server", "1.2.3.4/32", "", func(d *Decision) { d.Origin = tocsin.ByFleet }, "not by evidence"},
 		{"another jail", "1.2.3.4/32", "", func(d *Decision) { d.Jail = "members.example.org" }, "jail not reported"},
 		{"one failure less than maxretry", "1.2.3.4/32", "", func(d *Decision) { d.Failures = 4 }, "too few failures"},
-		{"a single failure, though maxretry is 1", "1.2.3.4/32", "", func(d *Decision) { d.Jail, d.Failures = "web", 1 }, "too few failures"},
-		{"two of them", "1.2.3.4/32", "", func(d *Decision) { d.Jail, d.Failures = "web", 2 }, "1.2.3.4 yes"},
+		{"a single failure, though maxretry is 1", "1.2.3.4/32", "", func(d *Decision) { d.MaxRetry, d.Failures = 1, 1 }, "too few failures"},
+		{"two of them", "1.2.3.4/32", "", func(d *Decision) { d.MaxRetry, d.Failures = 1, 2 }, "1.2.3.4 yes"},
+		{"two of them, and the jail is gone", "1.2.3.4/32", "", func(d *Decision) { d.MaxRetry, d.Failures = 0, 2 }, "1.2.3.4 yes"},
+		{"while reports were off", "1.2.3.4/32", "", func(d *Decision) { d.WhileOff = true }, "taken while reports were off"},
 		{"private", "192.168.1.4/32", "", nil, "not a public address"},
 		{"shared by a provider", "100.64.1.4/32", "", nil, "not a public address"},
 		{"for documents", "203.0.113.9/32", "", nil, "not a public address"},
@@ -73,7 +74,7 @@ func TestEligible(t *testing.T) {
 		{"less than a day ago", "1.2.3.4/32", "", func(d *Decision) { d.At = t0.Add(time.Second - day) }, "1.2.3.4 yes"},
 	}
 	for _, tt := range tests {
-		d := Decision{N: 1, Jail: "sshd", At: t0, Failures: 5}
+		d := Decision{N: 1, Jail: "sshd", At: t0, Failures: 5, MaxRetry: 5}
 		if tt.prefix != "" {
 			d.Prefix = netip.MustParsePrefix(tt.prefix)
 		}

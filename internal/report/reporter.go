@@ -36,7 +36,11 @@ type Reporter struct {
 	start  time.Time        // of wall
 	offset time.Duration    // our clock less wall at start
 
-	mu     sync.Mutex // held while the disk is waited for
+	spare func(netip.Prefix) Why // Options.Spare, which is asked without the lock
+	o     Options                // as the queue's, but for Spare
+
+	mu     sync.Mutex           // held while the disk is waited for
+	told   map[netip.Prefix]Why // by spare, for the change under way
 	q      *Queue
 	broken error // what could not be kept: the queue is ahead of the disk
 	stats  atomic.Pointer[Stats]
@@ -60,6 +64,17 @@ func newReporter(ctx context.Context, o Options, keep keeper, send sender, log *
 	if last := Clock(s); last.After(r.start) {
 		r.offset = last.Sub(r.start)
 	}
+	if o, err = o.checked(); err != nil {
+		return nil, fmt.Errorf("reports: %w", err)
+	}
+	r.spare = o.Spare
+	o.Spare = func(p netip.Prefix) Why {
+		if why, ok := r.told[p]; ok {
+			return why
+		}
+		return unasked
+	}
+	r.o = o
 	now := r.now()
 	if r.q, err = New(o, s, now); err != nil {
 		return nil, err
@@ -83,6 +98,26 @@ func ours(t time.Time, behind time.Duration) time.Time {
 
 // behind is our clock less the machine's now.
 func (r *Reporter) behind(now time.Time) time.Duration { return now.Sub(r.wall().Round(0)) }
+
+// ask asks Spare, which may take its time, about each prefix once.
+func (r *Reporter) ask(ctx context.Context, ps []netip.Prefix) map[netip.Prefix]Why {
+	told := make(map[netip.Prefix]Why, len(ps))
+	for _, p := range ps {
+		if _, known := told[p]; !known && ctx.Err() == nil {
+			told[p] = r.spare(p)
+		}
+	}
+	return told
+}
+
+// doTold is do with the answers of Spare that the change asks for.
+func (r *Reporter) doTold(ctx context.Context, told map[netip.Prefix]Why, change func(now time.Time)) error {
+	return r.do(ctx, func(now time.Time) {
+		r.told = told
+		change(now)
+		r.told = nil
+	})
+}
 
 // do changes the queue and keeps the change. It waits for the disk as long as ctx lasts; if that ends first the reporter is
 // broken, for what is kept is no longer what is known, and everything fails from then on.
@@ -157,15 +192,22 @@ func (r *Reporter) Cursor() int64 { return r.Stats().Cursor }
 // with the cursor: the same decisions taken again change nothing. ctx is the program's: if it ends while the disk does not
 // answer, the reporter is of no more use.
 func (r *Reporter) Take(ctx context.Context, ds []Decision, complete bool) error {
-	err := r.do(ctx, func(now time.Time) {
-		behind := r.behind(now)
-		moved := make([]Decision, len(ds))
-		for i, d := range ds {
-			d.At, d.First, d.Last = ours(d.At, behind), ours(d.First, behind), ours(d.Last, behind)
-			moved[i] = d
+	var ps []netip.Prefix
+	moved := make([]Decision, len(ds))
+	now := r.now()
+	behind, cursor := r.behind(now), r.Cursor()
+	for i, d := range ds {
+		d.At, d.First, d.Last = ours(d.At, behind), ours(d.First, behind), ours(d.Last, behind)
+		moved[i] = d
+		if d.N <= cursor || d.Action == tocsin.Unban {
+			continue
 		}
-		r.q.Take(now, moved, complete)
-	})
+		if addr, why := r.o.byItself(&d, now); why == Yes {
+			asked := d.asked(addr)
+			ps = append(ps, asked[:]...)
+		}
+	}
+	err := r.doTold(ctx, r.ask(ctx, ps), func(now time.Time) { r.q.Take(now, moved, complete) })
 	r.poke()
 	return err
 }
@@ -173,7 +215,11 @@ func (r *Reporter) Take(ctx context.Context, ds []Decision, complete bool) error
 // Report queues a report that an operator asks for, as Queue.ByHand does.
 func (r *Reporter) Report(ctx context.Context, addr netip.Addr, categories []int) (why Why, err error) {
 	var wrong error
-	err = r.do(ctx, func(now time.Time) { why, wrong = r.q.ByHand(now, addr, categories) })
+	var ps []netip.Prefix
+	if addr = addr.Unmap().WithZone(""); addr.IsValid() {
+		ps = append(ps, keyOf(addr))
+	}
+	err = r.doTold(ctx, r.ask(ctx, ps), func(now time.Time) { why, wrong = r.q.ByHand(now, addr, categories) })
 	r.poke()
 	return why, errors.Join(wrong, err)
 }
@@ -230,7 +276,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 // step sends what is due, if there is anything, and says how long to wait for the next step.
 func (r *Reporter) step(ctx, late context.Context) (wait time.Duration, err error) {
 	var j Job
-	err = r.do(ctx, func(now time.Time) {
+	err = r.doTold(ctx, r.ask(ctx, r.ahead()), func(now time.Time) {
 		var wake time.Time
 		j, wake = r.q.Next(now)
 		wait = max(wake.Sub(now), 0)
@@ -244,6 +290,13 @@ func (r *Reporter) step(ctx, late context.Context) (wait time.Duration, err erro
 	r.log.Debug("reported", "n", len(j.Reports), "err", a.Detail)
 	r.say(j, before, r.Stats(), a)
 	return 0, err
+}
+
+// ahead is Queue.Ahead. What it moves on is kept with the next change; until then nothing is sent.
+func (r *Reporter) ahead() []netip.Prefix {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.q.Ahead(r.now())
 }
 
 // say logs what somebody should know: that reports stopped, and that a quota ran out.

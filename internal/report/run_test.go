@@ -89,6 +89,62 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// Whoever says who is spared may take his time, and look at the reports meanwhile: nobody waits for him but the report.
+func TestSpareWithoutTheLock(t *testing.T) {
+	for _, bulk := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &slow{disk: newDisk()}
+			o := options()
+			var r *Reporter
+			var asked int
+			o.Spare = func(p netip.Prefix) Why {
+				if r != nil {
+					r.List(10) // it would wait for the lock for ever
+				}
+				if asked++; p.Addr() == addr(2) && asked > 4 {
+					return Allowed
+				}
+				time.Sleep(time.Second)
+				return Yes
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			rep, err := NewReporter(ctx, o, s, s, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r = rep
+			if bulk {
+				r.q.single.limit, r.q.single.rest, r.q.single.reset, r.q.single.told = 100, time.Now().Add(day), time.Now().Add(day), true
+			}
+			if err := r.Take(ctx, []Decision{ban(1, time.Now()), ban(2, time.Now())}, true); err != nil {
+				t.Fatal(err)
+			}
+			if asked != 2 {
+				t.Errorf("asked %d times when two bans came, want once for each", asked)
+			}
+			asked = 4
+			ended := make(chan error)
+			go func() { ended <- r.Run(ctx) }()
+			for range 120 {
+				time.Sleep(time.Minute)
+				if err := r.Take(ctx, nil, true); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			st := r.Stats()
+			if s.sent.Load() != 1 || st.Sent != 1 || st.Withdrawn != 1 || st.Queued != 0 || (st.BulkReports == 1) != bulk {
+				t.Errorf("bulk %v: %d calls, %+v", bulk, s.sent.Load(), st)
+			}
+			time.Sleep(finish)
+		})
+	}
+}
+
 // The file is removed under a running reporter: the queue is written into the new one whole.
 func TestFileRemoved(t *testing.T) {
 	ctx := t.Context()
