@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,22 +44,30 @@ func TestWatchRepairs(t *testing.T) {
 	f := h.firewall(ban("192.0.2.1"), ban("198.51.100.0/24"))
 	must(t, f.SetAllow([]netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}))
 	watch(t, f, yes)
-	whole := elementsByNFT(h, 3600)
-	shape := func() string { return rules(h) }
-	want := shape()
+	state := func() string {
+		if !h.has("tocsin") {
+			return "no table"
+		}
+		return fmt.Sprint(rules(h), elementsByNFT(h, 3600))
+	}
+	want := state()
 	for _, tt := range disturbances {
 		t.Run(tt.name, func(t *testing.T) {
 			// One after the other comes no faster than once in repairEvery, which is what another program may count on.
 			repairs := f.Stats().Repairs
 			h.run("nft", tt.command)
-			took := eventually(t, 2*time.Second, "the repair after "+tt.command, func() bool { return f.Stats().Repairs > repairs })
+			var got string
+			defer func() {
+				if t.Failed() {
+					t.Logf("after %s: %s\nwant %s", tt.command, got, want)
+				}
+			}()
+			// Whoever hears late of the disturbance before repairs once more: the count alone does not tell which one was.
+			took := eventually(t, 2*time.Second, "the repair after "+tt.command, func() bool {
+				got = state()
+				return f.Stats().Repairs > repairs && got == want
+			})
 			t.Logf("repaired after %v", took)
-			if got := shape(); got != want {
-				t.Errorf("after %s: %s\nwant %s", tt.command, got, want)
-			}
-			if got := fmt.Sprint(elementsByNFT(h, 3600)); got != fmt.Sprint(whole) {
-				t.Errorf("after %s: elements %s, want %s", tt.command, got, whole)
-			}
 		})
 	}
 }
@@ -66,7 +75,13 @@ func TestWatchRepairs(t *testing.T) {
 // rules lists the table without what changes by itself.
 func rules(h *host) string { return h.run("nft", "-s", "-t", "list", "table", "inet", "tocsin") }
 
-// Ten thousand bans are back within a second.
+// has says whether the host has a table of that name.
+func (h *host) has(table string) bool {
+	h.t.Helper()
+	return strings.Contains(h.run("nft", "list", "tables"), "table inet "+table+"\n")
+}
+
+// Ten thousand bans are back, within a second on a machine that has time for it.
 func TestWatchRepairsInTime(t *testing.T) {
 	h := newHost(t)
 	f := h.firewall(addresses(10_000)...)
@@ -75,10 +90,8 @@ func TestWatchRepairsInTime(t *testing.T) {
 		repairs := f.Stats().Repairs
 		h.run("nft", command)
 		begin := time.Now()
-		took := eventually(t, 10*time.Second, "the repair", func() bool { return f.Stats().Repairs > repairs })
-		if took > time.Second {
-			t.Errorf("repaired %v after %s, want within a second", took, command)
-		}
+		took := eventually(t, time.Second, "the repair after "+command, func() bool { return f.Stats().Repairs > repairs })
+		t.Logf("repaired %v after %s", took, command)
 		f.mu.Lock() // Watch may be at its socket for another look
 		held, err := f.sock.list("tocsin", begin)
 		f.mu.Unlock()
@@ -227,7 +240,7 @@ func TestMonitorOverrun(t *testing.T) {
 	case <-m.overrun:
 	case err := <-m.failed:
 		t.Errorf("the monitor failed: %v", err)
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Error("no overrun seen")
 	}
 	must(t, m.conn.Close())
