@@ -14,17 +14,22 @@ import (
 	"tocsin"
 )
 
-// target is what a key writes to: the configuration, or a jail of it.
+// target is what a key writes to: the configuration, or one of several tables of it.
 type target struct {
 	config *Config
-	jail   *Jail // nil outside a [[jail]]
-	list   *List // nil outside a [[list]]
+	jail   *Jail   // nil outside a [[jail]]
+	list   *List   // nil outside a [[list]]
+	node   *Node   // nil outside a [[watch.node]]
+	remote *Remote // nil outside a [[watch.remote]]
 }
 
-// name is that of the jail or the list.
+// name is that of the jail, the list or the node.
 func (t target) name() string {
-	if t.list != nil {
+	switch {
+	case t.list != nil:
 		return t.list.Name
+	case t.node != nil:
+		return t.node.Name
 	}
 	return t.jail.Name
 }
@@ -36,6 +41,10 @@ func (t target) mark(key *Key, pos Pos) {
 		t.jail.where[key.Name] = pos
 	case t.list != nil:
 		t.list.where[key.Name] = pos
+	case t.node != nil:
+		t.node.where[key.Name] = pos
+	case t.remote != nil:
+		t.remote.where[key.Name] = pos
 	case key.Table != "":
 		t.config.where[key.Table+"."+key.Name] = pos
 	default:
@@ -169,6 +178,18 @@ func durations(field func(target) *time.Duration, most time.Duration, special in
 			a.fail(v, fmt.Sprintf("at most %q", FormatDuration(most)), "%q is too long", v.text)
 		default:
 			*field(a.target) = d
+		}
+	}
+}
+
+// within takes durations from least to most.
+func within(field func(target) *time.Duration, least, most time.Duration) setter {
+	return func(a *assignment, v value) {
+		before, was := len(a.r.errs), *field(a.target)
+		durations(field, maxDuration, plain)(a, v)
+		if d := *field(a.target); len(a.r.errs) == before && (d < least || d > most) {
+			*field(a.target) = was
+			a.fail(v, "", "%q is not between %s and %s", v.text, FormatDuration(least), FormatDuration(most))
 		}
 	}
 }
@@ -336,8 +357,8 @@ func checkPath(s string) error {
 	return nil
 }
 
-// checkFolder takes a path, or nothing.
-func checkFolder(s string) error {
+// orNoPath takes a path, or nothing.
+func orNoPath(s string) error {
 	if s == "" {
 		return nil
 	}

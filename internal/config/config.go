@@ -28,6 +28,9 @@ const (
 	maxAllow   = 10_000 // entries of one allow list
 	maxSources = 100    // sources of one jail
 	maxPorts   = 256    // ports of one jail
+	maxNodes   = 2000
+	maxRemotes = 8
+	maxSites   = 1000 // sites, and domains, that are looked at
 )
 
 // Forever is the duration of a ban without end, written "forever". No other duration comes near it.
@@ -44,6 +47,7 @@ type Config struct {
 	Jails     []Jail // in the order of the file; a file without a jail has the default one, unless fail2ban's are run
 	Lists     []List // in the order of the file
 	Report    Report
+	Watch     Watch
 	Retention Retention
 
 	where map[string]Pos
@@ -93,12 +97,16 @@ type Report struct {
 	Hold    time.Duration    // how long a ban waits before it is reported; an unban meanwhile drops it
 }
 
-// Shares says whether there is anything for the watch process to do.
+// Shares says whether lists are taken or reports given.
 func (c *Config) Shares() bool { return c.Report.Enabled || len(c.Lists) > 0 }
+
+// Watches says whether there is anything for the watch process to do.
+func (c *Config) Watches() bool { return c.Watch.Enabled || c.Shares() }
 
 // Retention says how long what was seen is kept.
 type Retention struct {
-	Evidence, Bans, Logins time.Duration
+	Evidence, Bans, Logins        time.Duration
+	Samples, Samples5m, Samples1h time.Duration // as they came, of five minutes, of an hour
 }
 
 // Jail is one [[jail]]: which lines are read, what counts, and what happens then.

@@ -107,10 +107,42 @@ enabled = true
 url = "https://hub.example/api/v2"
 jails = { ssh = [22, 18, 18], "web" = [21] }
 hold = "2m"
+[watch]
+enabled = false
+group = "Gandi;Paris"
+name = "web1.asso.example"
+interval = "30s"
+munin_plugins = ""
+munin_node = "127.0.0.1:4949"
+munin_allow = ["192.0.2.10"]
+munin_conf = "/etc/munin/munin.conf"
+capacity = { eth0 = "500M", ens3 = 1_000_000 }
+country = "/var/lib/country.mmdb"
+sites = ["https://asso.example/", "http://192.0.2.1:8080/x?y=z", "https://asso.example/"]
+domains = ["asso.example"]
+[[watch.node]]
+name = "mail1"
+group = "TTN"
+address = "munin://192.0.2.10:4949"
+[[watch.node]]
+name = "mail1"
+group = "Gandi"
+address = "ssh://munin@mail1.example:2200/usr/bin/nc localhost 4949"
+interval = "5m"
+tls = true
+tls_ca = "/etc/ca.pem"
+tls_certificate = "/etc/cert.pem"
+tls_key = "/etc/key.pem"
+[[watch.remote]]
+url = "https://prometheus.example/api/v1/write"
+token_file = "/etc/tocsin/remote"
 [retention]
 evidence = "30d"
 bans = "60d"
 logins = "10d"
+samples = "7d"
+samples_5m = "1y"
+samples_1h = "5y"
 `
 
 func TestParseWhole(t *testing.T) {
@@ -146,8 +178,20 @@ func TestParseWhole(t *testing.T) {
 			{Name: "abuseipdb", URL: "abuseipdb:", At: "04:30", Confidence: 90, Limit: 20000, Ports: Ports{List: []uint16{22, 443}}},
 			{Name: "drop-2", URL: "https://lists.example/drop.txt", At: "auto", Confidence: 100, Limit: 10000, Ports: Ports{All: true}},
 		},
-		Report:    Report{Enabled: true, URL: "https://hub.example/api/v2/", Jails: map[string][]int{"ssh": {18, 22}, "web": {21}}, Hold: 2 * time.Minute},
-		Retention: Retention{Evidence: 30 * day, Bans: 60 * day, Logins: 10 * day},
+		Report: Report{Enabled: true, URL: "https://hub.example/api/v2/", Jails: map[string][]int{"ssh": {18, 22}, "web": {21}}, Hold: 2 * time.Minute},
+		Watch: Watch{
+			Group: "Gandi;Paris", Name: "web1.asso.example", Interval: 30 * time.Second,
+			MuninNode: "127.0.0.1:4949", MuninAllow: []netip.Prefix{prefix("192.0.2.10/32")}, MuninConf: "/etc/munin/munin.conf",
+			Capacity: map[string]float64{"eth0": 62.5e6, "ens3": 125_000}, Country: "/var/lib/country.mmdb",
+			Sites: []string{"https://asso.example/", "http://192.0.2.1:8080/x?y=z"}, Domains: []string{"asso.example"},
+			Nodes: []Node{
+				{Name: "mail1", Group: "TTN", Address: "munin://192.0.2.10:4949", Interval: time.Minute},
+				{Name: "mail1", Group: "Gandi", Address: "ssh://munin@mail1.example:2200/usr/bin/nc localhost 4949", Interval: 5 * time.Minute,
+					TLS: true, CA: "/etc/ca.pem", Certificate: "/etc/cert.pem", Key: "/etc/key.pem"},
+			},
+			Remotes: []Remote{{URL: "https://prometheus.example/api/v1/write", TokenFile: "/etc/tocsin/remote"}},
+		},
+		Retention: Retention{Evidence: 30 * day, Bans: 60 * day, Logins: 10 * day, Samples: 7 * day, Samples5m: 365 * day, Samples1h: 5 * 365 * day},
 	}
 	places := got.where
 	got.where = nil
@@ -157,11 +201,17 @@ func TestParseWhole(t *testing.T) {
 	for i := range got.Lists {
 		got.Lists[i].where = nil
 	}
+	for i := range got.Watch.Nodes {
+		got.Watch.Nodes[i].where = nil
+	}
+	for i := range got.Watch.Remotes {
+		got.Watch.Remotes[i].where = nil
+	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if len(places) != 18 {
-		t.Errorf("%d places outside the jails and lists, want those of 18 keys: %v", len(places), places)
+	if len(places) != 33 {
+		t.Errorf("%d places outside the tables of which there are several, want those of 33 keys: %v", len(places), places)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 
 // Key is one setting of tocsin.toml: what the manual says about it and what the reader does with it.
 type Key struct {
-	Table   string // "" for the top of the file, "guard", "fail2ban", "jail", "list", "report", "retention"
+	Table   string // as its header names it: "guard", "jail", "watch.node"; "" for the top of the file
 	Name    string
 	Default string // as it would be written; "" if Missing says what happens without it
 	Example string // where there is no Default
@@ -29,7 +29,7 @@ var keys = []Key{
 		set: texts(func(t target) *string { return &t.config.State }, checkPath)},
 	{Table: "", Name: "socket", Default: `"/run/tocsin/guard.sock"`, Doc: "Unix socket on which the guard answers the commands. At most 107 bytes.",
 		set: texts(func(t target) *string { return &t.config.Socket }, checkSocket)},
-	{Table: "", Name: "listen", Default: `"127.0.0.1:8044"`, Doc: `Reserved for the watch process, which is not there yet: where it will serve pages and api; "" switches it off. The guard itself listens on no network.`,
+	{Table: "", Name: "listen", Default: `"127.0.0.1:8044"`, Doc: `Where the watch process serves its interface for programs; "" switches it off. All of it but /metrics and /healthz asks for a token. The guard itself listens on no network.`,
 		set: texts(func(t target) *string { return &t.config.Listen }, checkListen)},
 
 	{Table: "guard", Name: "observe", Default: "false", Doc: "Watch, decide and show, but touch no firewall.",
@@ -38,7 +38,7 @@ var keys = []Key{
 		set: prefixes(func(t target) *[]netip.Prefix { return &t.config.Guard.Allow })},
 
 	{Table: "fail2ban", Name: "dir", Default: `""`, Doc: `Folder of fail2ban's configuration, usually "/etc/fail2ban": every enabled jail of it runs, and the built-in jail for sshd does not. "" switches it off.`,
-		set: texts(func(t target) *string { return &t.config.Fail2ban.Dir }, checkFolder)},
+		set: texts(func(t target) *string { return &t.config.Fail2ban.Dir }, orNoPath)},
 	{Table: "fail2ban", Name: "log", Default: `"auto"`, Doc: `Log that is written in fail2ban's own format. "auto": the logtarget of fail2ban.conf, if an enabled jail reads that file, as recidive does, and the guard does not only observe; "off": none; or a path.`,
 		set: texts(func(t target) *string { return &t.config.Fail2ban.Log }, checkLog)},
 	{Table: "fail2ban", Name: "ipv6_prefix", Default: "128", Doc: "As ipv6_prefix of a [[jail]], for all jails of fail2ban, which bans single addresses. 32 to 128.",
@@ -111,7 +111,54 @@ var keys = []Key{
 	{Table: "report", Name: "jails", Default: `{ sshd = [18, 22] }`, Doc: "The jails whose bans are reported, each with the categories of AbuseIPDB, 1 to 23, of its reports.",
 		set: setReportJails},
 	{Table: "report", Name: "hold", Default: `"60s"`, Doc: "A ban is reported when it is this old; one that is lifted before never is. 10s to 1h.",
-		set: setHold},
+		set: within(func(t target) *time.Duration { return &t.config.Report.Hold }, leastHold, mostHold)},
+
+	{Table: "watch", Name: "enabled", Default: "true", Doc: "false: this machine is not supervised, and no other is asked.",
+		set: booleans(func(t target) *bool { return &t.config.Watch.Enabled })},
+	{Table: "watch", Name: "group", Example: `"Gandi"`, Missing: "no group", Doc: `The group of this server, as a rule its hosting provider. Levels stand between ";".`,
+		set: texts(func(t target) *string { return &t.config.Watch.Group }, checkGroup)},
+	{Table: "watch", Name: "name", Example: `"web1"`, Missing: "the host name", Doc: "What this server is called.",
+		set: texts(func(t target) *string { return &t.config.Watch.Name }, checkNode)},
+	{Table: "watch", Name: "interval", Default: `"10s"`, Doc: "How often the built-in probes read. What changes slowly, such as filesystems and queues, is read once a minute. 1s to 5m.",
+		set: within(func(t target) *time.Duration { return &t.config.Watch.Interval }, time.Second, 5*time.Minute)},
+	{Table: "watch", Name: "munin_plugins", Default: `"/etc/munin/plugins"`, Doc: `Folder of Munin's plugins: each that lies there is run, as the user that plugin-conf.d says. "" runs none.`,
+		set: texts(func(t target) *string { return &t.config.Watch.MuninPlugins }, orNoPath)},
+	{Table: "watch", Name: "munin_node", Default: `""`, Doc: `Where we are a munin-node for an old master, like "127.0.0.1:4949"; "": nowhere.`,
+		set: texts(func(t target) *string { return &t.config.Watch.MuninNode }, checkListen)},
+	{Table: "watch", Name: "munin_allow", Default: `["127.0.0.0/8", "::1"]`, Doc: "Who may ask at munin_node; anybody else is not answered.",
+		set: prefixes(func(t target) *[]netip.Prefix { return &t.config.Watch.MuninAllow })},
+	{Table: "watch", Name: "munin_conf", Default: `""`, Doc: `Munin's own configuration, usually "/etc/munin/munin.conf": its nodes are asked, with its groups, limits and overrides. "": none.`,
+		set: texts(func(t target) *string { return &t.config.Watch.MuninConf }, orNoPath)},
+	{Table: "watch", Name: "capacity", Default: "{}", Doc: `What network cards can carry in bits per second, like { eth0 = "500M" }, where the card does not tell, as in a virtual machine. Without it the most that was seen counts.`,
+		set: setCapacity},
+	{Table: "watch", Name: "country", Default: `""`, Doc: `A database of MaxMind's format with the country of addresses, for bans by country; "": none.`,
+		set: texts(func(t target) *string { return &t.config.Watch.Country }, orNoPath)},
+	{Table: "watch", Name: "sites", Default: "[]", Doc: `Addresses of web sites that are asked once a minute, like "https://asso.example/": do they answer, how fast, until when is their certificate good. At most 1000.`,
+		set: listOf(func(t target) *[]string { return &t.config.Watch.Sites }, checkSite)},
+	{Table: "watch", Name: "domains", Default: "[]", Doc: "Domains whose expiry is asked for once a day, from the registries (RDAP). At most 1000.",
+		set: listOf(func(t target) *[]string { return &t.config.Watch.Domains }, checkDomain)},
+
+	{Table: "watch.node", Name: "name", Example: `"mail1"`, Missing: "a mistake", Doc: "What the server is called: its own name, unless several are behind one address.",
+		set: texts(func(t target) *string { return &t.node.Name }, checkNode)},
+	{Table: "watch.node", Name: "group", Example: `"TTN"`, Missing: "no group", Doc: "As group of [watch].",
+		set: texts(func(t target) *string { return &t.node.Group }, checkGroup)},
+	{Table: "watch.node", Name: "address", Example: `"munin://192.0.2.10:4949"`, Missing: "a mistake", Doc: `Where its munin-node answers: "munin://HOST:PORT", "ssh://USER@HOST/COMMAND" or "cmd:///COMMAND".`,
+		set: texts(func(t target) *string { return &t.node.Address }, checkNodeAddress)},
+	{Table: "watch.node", Name: "interval", Default: `"1m"`, Doc: "How often it is asked. 10s to 1h.",
+		set: within(func(t target) *time.Duration { return &t.node.Interval }, 10*time.Second, time.Hour)},
+	{Table: "watch.node", Name: "tls", Default: "false", Doc: "true: only over TLS, as Munin does it (STARTTLS).",
+		set: booleans(func(t target) *bool { return &t.node.TLS })},
+	{Table: "watch.node", Name: "tls_ca", Default: `""`, Doc: `File with the certificates that sign the node's, for tls; "": any certificate is taken, as in Munin.`,
+		set: texts(func(t target) *string { return &t.node.CA }, orNoPath)},
+	{Table: "watch.node", Name: "tls_certificate", Default: `""`, Doc: "File with the certificate that is shown to the node, for tls.",
+		set: texts(func(t target) *string { return &t.node.Certificate }, orNoPath)},
+	{Table: "watch.node", Name: "tls_key", Default: `""`, Doc: "File with the private key of tls_certificate.",
+		set: texts(func(t target) *string { return &t.node.Key }, orNoPath)},
+
+	{Table: "watch.remote", Name: "url", Example: `"https://prometheus.example/api/v1/write"`, Missing: "a mistake", Doc: "Every sample is written there too: Prometheus's remote write.",
+		set: texts(func(t target) *string { return &t.remote.URL }, checkRemote)},
+	{Table: "watch.remote", Name: "token_file", Default: `""`, Doc: `File with the token that is sent with it; "": none.`,
+		set: texts(func(t target) *string { return &t.remote.TokenFile }, orNoPath)},
 
 	{Table: "retention", Name: "evidence", Default: `"90d"`, Doc: "How long the lines that led to a ban are kept.",
 		set: durations(func(t target) *time.Duration { return &t.config.Retention.Evidence }, maxDuration, plain)},
@@ -119,6 +166,12 @@ var keys = []Key{
 		set: durations(func(t target) *time.Duration { return &t.config.Retention.Bans }, maxDuration, plain)},
 	{Table: "retention", Name: "logins", Default: `"90d"`, Doc: "How long it is kept from where people logged in.",
 		set: durations(func(t target) *time.Duration { return &t.config.Retention.Logins }, maxDuration, plain)},
+	{Table: "retention", Name: "samples", Default: `"14d"`, Doc: "How long samples are kept as they came. 1d to 1y.",
+		set: within(func(t target) *time.Duration { return &t.config.Retention.Samples }, 24*time.Hour, year)},
+	{Table: "retention", Name: "samples_5m", Default: `"2y"`, Doc: "How long their averages, minima and maxima of five minutes are kept. 1d to 100y.",
+		set: within(func(t target) *time.Duration { return &t.config.Retention.Samples5m }, 24*time.Hour, maxDuration)},
+	{Table: "retention", Name: "samples_1h", Default: `"10y"`, Doc: "How long those of an hour are kept. 1d to 100y.",
+		set: within(func(t target) *time.Duration { return &t.config.Retention.Samples1h }, 24*time.Hour, maxDuration)},
 }
 
 // Keys lists every setting in the order of the manual.

@@ -22,9 +22,11 @@ type reader struct {
 	data    []byte
 	lines   []int // where each line begins
 	errs    Errors
-	singles map[string]*section // the tables that stand once: "", "guard", "fail2ban", "report", "retention"
+	singles map[string]*section // the tables that stand once, by their name
 	jails   []*section
 	lists   []*section
+	nodes   []*section
+	remotes []*section
 	full    map[string]bool // the kinds of which it is told that there are too many
 	current *section        // the table that the next keys belong to; nil: one we do not know, whose keys are passed over
 }
@@ -52,7 +54,7 @@ func newReader(name string, data []byte) *reader {
 	}
 	whole := target{config: r.config}
 	r.singles = map[string]*section{}
-	for _, table := range []string{"", "guard", "fail2ban", "report", "retention"} {
+	for _, table := range []string{"", "guard", "fail2ban", "report", "watch", "retention"} {
 		r.singles[table] = &section{table: table, target: whole, seen: map[string]int{}}
 		r.defaults(table, whole)
 	}
@@ -117,9 +119,9 @@ func (r *reader) expression(n *unstable.Node, base int) {
 func (r *reader) header(path []string, at int, array bool) {
 	name := strings.Join(path, ".")
 	switch {
-	case len(path) == 1 && several(name):
+	case several(name):
 		if !array {
-			r.fail(at, fmt.Sprintf("write [[%s]], with two brackets: there may be several", name), "[%s] is not a list of %ss", name, name)
+			r.fail(at, fmt.Sprintf("write [[%s]], with two brackets: there may be several", name), "[%s] is not a list of %ss", name, noun(name))
 		}
 		r.current = r.another(name, at)
 	case len(path) == 1 && name != "" && r.singles[name] != nil:
@@ -129,7 +131,7 @@ func (r *reader) header(path []string, at int, array bool) {
 		r.current = r.single(name, at)
 	default:
 		r.current = nil
-		r.fail(at, "the tables are [guard], [fail2ban], [[jail]], [[list]], [report] and [retention]", "unknown table %q", clip(name))
+		r.fail(at, "the tables are [guard], [fail2ban], [[jail]], [[list]], [report], [watch], [[watch.node]], [[watch.remote]] and [retention]", "unknown table %q", clip(name))
 	}
 }
 
@@ -146,12 +148,26 @@ func (r *reader) single(name string, at int) *section {
 }
 
 // several says whether there may be more than one table of a name.
-func several(table string) bool { return table == "jail" || table == "list" }
+func several(table string) bool {
+	switch table {
+	case "jail", "list", "watch.node", "watch.remote":
+		return true
+	}
+	return false
+}
 
-// another begins another jail or list.
+// noun is what one table of several is called in messages.
+func noun(table string) string { return table[strings.LastIndexByte(table, '.')+1:] }
+
+// another begins another table of several.
 func (r *reader) another(table string, at int) *section {
-	if table == "list" {
+	switch table {
+	case "list":
 		return r.newList(at)
+	case "watch.node":
+		return r.newNode(at)
+	case "watch.remote":
+		return r.newRemote(at)
 	}
 	return r.newJail(at)
 }
@@ -162,7 +178,7 @@ func (r *reader) tooMany(table string, at, n, most int) bool {
 		return false
 	}
 	if !r.full[table] {
-		r.fail(at, "", "more than %d %ss", most, table)
+		r.fail(at, "", "more than %d %ss", most, noun(table))
 	}
 	r.full[table] = true
 	return true
@@ -177,6 +193,30 @@ func (r *reader) newList(at int) *section {
 	s := &section{table: "list", at: at, target: target{config: r.config, list: l}, seen: map[string]int{}}
 	r.lists = append(r.lists, s)
 	r.defaults("list", s.target)
+	return s
+}
+
+// newNode begins another node to poll; nil if there are too many.
+func (r *reader) newNode(at int) *section {
+	if r.tooMany("watch.node", at, len(r.nodes), maxNodes) {
+		return nil
+	}
+	n := &Node{where: map[string]Pos{"": r.pos(at)}}
+	s := &section{table: "watch.node", at: at, target: target{config: r.config, node: n}, seen: map[string]int{}}
+	r.nodes = append(r.nodes, s)
+	r.defaults("watch.node", s.target)
+	return s
+}
+
+// newRemote begins another store that samples are written to; nil if there are too many.
+func (r *reader) newRemote(at int) *section {
+	if r.tooMany("watch.remote", at, len(r.remotes), maxRemotes) {
+		return nil
+	}
+	m := &Remote{where: map[string]Pos{"": r.pos(at)}}
+	s := &section{table: "watch.remote", at: at, target: target{config: r.config, remote: m}, seen: map[string]int{}}
+	r.remotes = append(r.remotes, s)
+	r.defaults("watch.remote", s.target)
 	return s
 }
 
@@ -202,6 +242,10 @@ func (r *reader) assign(s *section, path []string, at int, v value) {
 		return
 	}
 	name := strings.Join(path, ".")
+	if s.table == "watch" && several("watch."+name) {
+		r.tables("watch."+name, v)
+		return
+	}
 	key := find(s.table, name)
 	if key == nil || len(path) > 1 {
 		r.fail(at, suggest(s.table, name), "unknown key %q", clip(name))
@@ -229,15 +273,24 @@ func (r *reader) inline(path []string, at int, v value) {
 	case !several(table) && v.kind == inlineTable:
 		r.fields(r.single(table, at), v)
 	case several(table) && len(path) == 1 && v.kind == list:
-		for _, item := range v.items {
-			if item.kind != inlineTable {
-				r.fail(item.at, fmt.Sprintf("write each %s under its own [[%s]]", table, table), "a %s is a table, not %s", table, item.kind)
-				continue
-			}
-			r.fields(r.another(table, item.at), item)
-		}
+		r.tables(table, v)
 	default:
 		r.fail(at, "write its keys "+place(table), "%s is a table, not %s", table, v.kind)
+	}
+}
+
+// tables reads a list of tables that are written as values.
+func (r *reader) tables(table string, v value) {
+	if v.kind != list {
+		r.fail(v.at, "write its keys "+place(table), "%s is a list of tables, not %s", noun(table), v.kind)
+		return
+	}
+	for _, item := range v.items {
+		if item.kind != inlineTable {
+			r.fail(item.at, fmt.Sprintf("write each %s under its own [[%s]]", noun(table), table), "a %s is a table, not %s", noun(table), item.kind)
+			continue
+		}
+		r.fields(r.another(table, item.at), item)
 	}
 }
 
@@ -346,6 +399,7 @@ func (r *reader) finish() {
 		}
 		r.config.Lists = append(r.config.Lists, *s.target.list)
 	}
+	r.finishWatch()
 }
 
 // checkFail2ban compares its times with how long things are kept, as checkTimes does for a jail.
@@ -359,16 +413,16 @@ func (r *reader) checkFail2ban() {
 	}
 }
 
-// checkName wants a name that no jail, or list, before has; first collects them.
+// checkName wants a name that no table of the kind before has; first collects them.
 func (r *reader) checkName(s *section, first map[string]*section, why string) {
 	at, ok := s.seen["name"]
 	if !ok {
-		r.fail(s.at, `write it like name = `+find(s.table, "name").Example, "%s without a name", s.table)
+		r.fail(s.at, `write it like name = `+find(s.table, "name").Example, "%s without a name", noun(s.table))
 		return
 	}
 	name := s.target.name()
 	if before := first[name]; before != nil && name != "" {
-		r.fail(at, why, "a second %s %q, the first is in line %d", s.table, name, r.pos(before.seen["name"]).Line)
+		r.fail(at, why, "a second %s %q, the first is in line %d", noun(s.table), name, r.pos(before.seen["name"]).Line)
 		return
 	}
 	first[name] = s

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"math"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -146,13 +145,4 @@ func (a *assignment) categories(v value, jail string) (all []int, ok bool) {
 	}
 	slices.Sort(all)
 	return slices.Compact(all), true
-}
-
-// setHold takes a duration that is neither too short to notice a mistake nor longer than a report is worth.
-func setHold(a *assignment, v value) {
-	before := len(a.r.errs)
-	durations(func(t target) *time.Duration { return &t.config.Report.Hold }, math.MaxInt64, plain)(a, v)
-	if d := a.target.config.Report.Hold; len(a.r.errs) == before && (d < leastHold || d > mostHold) {
-		a.fail(v, "", "%q is not between %s and %s", v.text, FormatDuration(leastHold), FormatDuration(mostHold))
-	}
 }

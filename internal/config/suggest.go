@@ -53,10 +53,10 @@ func nearest(key string, among func(*Key) bool) *Key {
 
 // place says where the keys of a table stand.
 func place(table string) string {
-	switch table {
-	case "":
+	switch {
+	case table == "":
 		return "to the top of the file, before the first [table]"
-	case "jail", "list":
+	case several(table):
 		return "under a [[" + table + "]]"
 	}
 	return "under [" + table + "]"
