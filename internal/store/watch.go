@@ -25,8 +25,9 @@ const (
 	maxChecked  = 4 << 10 // bytes of one answer
 )
 
-// Watch is the watch process's file: the reports on their way, what was sent, and answers to checks. It is one SQLite file,
-// described in docs/format/watch.md. Its methods may be called by several goroutines at once; each waits for the disk.
+// Watch is the watch process's file: the reports on their way, what was sent, answers to checks, the catalogue of what is
+// supervised, and tokens. It is one SQLite file, described in docs/format/watch.md. Its methods may be called by several
+// goroutines at once; each waits for the disk.
 type Watch struct {
 	path string
 	log  *slog.Logger
@@ -44,6 +45,9 @@ type watchStatements struct {
 	putNumber, putChecked, pruneChecked       *sql.Stmt
 	reports, next, sent, numbers              *sql.Stmt
 	refused, checked                          *sql.Stmt
+	putNode, putService, dropNode             *sql.Stmt
+	dropServices, countKnown, nodes, services *sql.Stmt
+	putToken, dropToken, tokens               *sql.Stmt
 }
 
 // OpenWatch opens the watch's file at path and makes it with mode 0600 if it does not exist. A file that is damaged, is
@@ -137,6 +141,17 @@ func (f *file) prepareWatch(ctx context.Context, s *watchStatements) (err error)
 		{&s.numbers, `SELECT name, value FROM number`},
 		{&s.refused, `SELECT addr, at, detail, comment FROM refused ORDER BY n DESC LIMIT ?`},
 		{&s.checked, `SELECT at, answer FROM checked WHERE addr = ? AND at >= ?`},
+		{&s.putNode, `INSERT OR REPLACE INTO node (grp, node, address, seen, since, why) VALUES (?,?,?,?,?,?)`},
+		{&s.putService, `INSERT INTO service (grp, node, service, described, seen) VALUES (?,?,?,?,?)
+			ON CONFLICT DO UPDATE SET described = excluded.described, seen = excluded.seen`},
+		{&s.dropNode, `DELETE FROM node WHERE grp = ? AND node = ?`},
+		{&s.dropServices, `DELETE FROM service WHERE grp = ? AND node = ?`},
+		{&s.countKnown, `SELECT (SELECT count(*) FROM node), (SELECT count(*) FROM service)`},
+		{&s.nodes, `SELECT grp, node, address, seen, since, why FROM node ORDER BY grp, node`},
+		{&s.services, `SELECT grp, node, service, described, seen FROM service ORDER BY grp, node, service`},
+		{&s.putToken, `INSERT OR IGNORE INTO token (name, scope, hash, made) SELECT ?,?,?,? WHERE (SELECT count(*) FROM token) < ?`},
+		{&s.dropToken, `DELETE FROM token WHERE name = ?`},
+		{&s.tokens, `SELECT name, scope, hash, made FROM token ORDER BY name`},
 	} {
 		if *p.stmt, err = f.conn.PrepareContext(ctx, p.text); err != nil {
 			return err

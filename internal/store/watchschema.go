@@ -58,4 +58,31 @@ CREATE TABLE checked (
 	answer TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX checked_at ON checked (at);
+`, `
+CREATE TABLE node (
+	grp     TEXT    NOT NULL,
+	node    TEXT    NOT NULL,
+	address TEXT    NOT NULL,
+	seen    INTEGER NOT NULL,
+	since   INTEGER NOT NULL,
+	why     TEXT    NOT NULL,
+	PRIMARY KEY (grp, node)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE service (
+	n         INTEGER PRIMARY KEY,
+	grp       TEXT    NOT NULL,
+	node      TEXT    NOT NULL,
+	service   TEXT    NOT NULL,
+	described BLOB    NOT NULL,
+	seen      INTEGER NOT NULL,
+	UNIQUE (grp, node, service)
+) STRICT;
+
+CREATE TABLE token (
+	name  TEXT    NOT NULL PRIMARY KEY,
+	scope TEXT    NOT NULL,
+	hash  BLOB    NOT NULL,
+	made  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 `}
