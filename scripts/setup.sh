@@ -29,6 +29,7 @@ fsfreeze:util-linux
 make:make
 /lib/systemd/systemd-journal-remote:systemd-journal-remote
 /usr/share/munin/plugins/fail2ban:munin-plugins-core
+rrdtool:rrdtool
 '
 case "${1-}" in
 '') ;;
