@@ -1,0 +1,86 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+)
+
+// SetOptions are what a Set needs.
+type SetOptions struct {
+	Host     *Host
+	Interval time.Duration // of probes that have none of their own, 1 s to 1 h; 0: 10 s. What is longer costs less and shows less
+	Probes   []Probe       // nil: the table
+	// Deliver takes what was read, one call at a time. Everything waits for it, so it should only hand on.
+	Deliver func([]Reading)
+	// Root reads a probe marked Root; nil if we are root ourselves. An Off error means the same as from a reader.
+	Root func(ctx context.Context, name string) ([]Reading, error)
+}
+
+// Set runs the built-in probes.
+type Set struct {
+	deliver func([]Reading)
+	mu      sync.Mutex // held while deliver runs
+	turns   []*turns
+}
+
+// NewSet checks the options. It reads nothing yet.
+func NewSet(o SetOptions) (*Set, error) {
+	if o.Interval == 0 {
+		o.Interval = 10 * time.Second
+	}
+	if o.Interval < time.Second || o.Interval > time.Hour {
+		return nil, errors.New("the interval of probes is not within 1s and 1h")
+	}
+	if o.Host == nil || o.Deliver == nil {
+		return nil, errors.New("a set of probes needs a host, and somebody to deliver to")
+	}
+	if o.Probes == nil {
+		o.Probes = Probes()
+	}
+	s := &Set{deliver: o.Deliver}
+	for _, p := range o.Probes {
+		interval := p.Interval
+		if interval == 0 {
+			interval = o.Interval
+		}
+		take := (&held{p: &p, h: o.Host}).read
+		if p.Root && o.Root != nil {
+			take = func(ctx context.Context) ([]Reading, error) { return o.Root(ctx, p.Name) }
+		}
+		s.turns = append(s.turns, &turns{
+			name: p.Name, interval: interval, timeout: p.timeout(interval), take: take,
+			state: State{Name: p.Name, Interval: interval, Root: p.Root, Doubles: p.Doubles},
+		})
+	}
+	return s, nil
+}
+
+// Run reads the probes until ctx ends.
+func (s *Set) Run(ctx context.Context) { runAll(ctx, s.turns, s.hand) }
+
+func (s *Set) hand(rs []Reading) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deliver(rs)
+}
+
+func runAll(ctx context.Context, all []*turns, deliver func([]Reading)) {
+	var wg sync.WaitGroup
+	for _, t := range all {
+		wg.Go(func() { t.run(ctx, deliver) })
+	}
+	wg.Wait()
+}
+
+// States says how each probe does, in the order of the table.
+func (s *Set) States() []State {
+	all := make([]State, len(s.turns))
+	for i, t := range s.turns {
+		all[i] = t.State()
+		all[i].Services = slices.Clone(all[i].Services)
+	}
+	return all
+}
