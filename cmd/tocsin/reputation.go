@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -348,18 +351,36 @@ type reputationForgetCmd struct {
 	Addr string `arg:"" name:"address" help:"IP address."`
 }
 
-func (*reputationForgetCmd) Help() string { return "Example: tocsin reputation forget 192.0.2.7" }
+func (*reputationForgetCmd) Help() string {
+	return "Example: tocsin reputation forget 192.0.2.7\n\nA report that waits is not sent, and the service is asked to delete what it was told before. It needs no watch process."
+}
 
 func (k *reputationForgetCmd) Run(e *env) error {
 	addr, err := addrArg(k.Addr)
 	if err != nil {
 		return err
 	}
-	watch, err := e.watch()
+	at, err := e.place()
 	if err != nil {
 		return err
 	}
-	return e.change(watch.Forget(e.ctx, api.AddrRequest{Addr: addr.String(), By: whoami()}))
+	path := daemon.WatchSocket(at.state)
+	if conn, err := net.Dial("unix", path); err == nil {
+		_ = conn.Close()
+	} else if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+		return e.change(k.alone(e, addr))
+	}
+	return e.change(api.NewWatchClient(path).Forget(e.ctx, api.AddrRequest{Addr: addr.String(), By: whoami()}))
+}
+
+// alone does without a watch process, which would have to be started first: whoever wants something taken back must not
+// have to begin to share again.
+func (k *reputationForgetCmd) alone(e *env, addr netip.Addr) (api.Change, error) {
+	c, _, err := e.config()
+	if err != nil {
+		return api.Change{}, err
+	}
+	return daemon.ForgetAlone(e.ctx, daemon.WatchOptions{Config: c, Version: version(), Log: slog.New(slog.DiscardHandler)}, addr)
 }
 
 type reputationAcceptCmd struct {

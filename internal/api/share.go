@@ -38,7 +38,8 @@ type Decisions struct {
 	Schema    string     `json:"schema"`
 	Newest    int64      `json:"newest"`  // the highest number in use; lower than one seen before if the store was lost
 	Next      int64      `json:"next"`    // where to go on
-	Reloads   int64      `json:"reloads"` // how often the guard has read its configuration anew
+	Reloads   int64      `json:"reloads"` // another number once the guard was started, or has read its configuration, anew
+	Reports   *time.Time `json:"reports"` // since when reports are switched on; null: they are off
 	Decisions []Decision `json:"decisions"`
 }
 

@@ -36,7 +36,7 @@ func (g *Guard) decisions(ctx context.Context, q api.DecisionsQuery) (api.Decisi
 	if q.Since > 0 {
 		since = time.Now().Add(-q.Since)
 	}
-	if err := g.do(ctx, func() { out.Reloads = g.reloads }); err != nil {
+	if err := g.do(ctx, func() { out.Reloads, out.Reports = g.reloads.Load(), api.Time(g.reporting) }); err != nil {
 		return out, err
 	}
 	for ends := time.Now().Add(q.Wait); ; {
@@ -52,7 +52,7 @@ func (g *Guard) decisions(ctx context.Context, q api.DecisionsQuery) (api.Decisi
 			out.Next = rows[len(rows)-1].N
 			return out, g.addDecisions(ctx, &out, rows)
 		}
-		if q.After < 0 || !time.Now().Before(ends) {
+		if q.After < 0 || !time.Now().Before(ends) || g.reloads.Load() != out.Reloads { // whoever asks has to look at the configuration
 			return out, nil
 		}
 		select {

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -73,7 +74,8 @@ type Guard struct {
 	acts       *acting // the user's actions
 	lists      lists   // other people's
 	watch      watchChild
-	reloads    int64 // the decider's
+	reloads    atomic.Int64 // another number after each start and each reload
+	reporting  time.Time    // the decider's: since when reports are switched on; zero: they are off
 
 	events chan event      // from the readers
 	calls  chan func()     // from the control socket and the watchers
@@ -169,6 +171,7 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	g.chooseWall()
 	defer g.leaveWall()
 	g.restore()
+	g.reporting = g.reportsSince(o.Config, time.Now())
 	g.linkUp(first)
 	defer g.linkDown()
 	g.startWatch()
@@ -191,6 +194,7 @@ func newGuard(ctx context.Context, o Options) *Guard {
 		acts: newActing(ctx), lists: newLists(),
 	}
 	g.f2b = g.newF2BLog()
+	g.reloads.Store(g.started.UnixMilli())
 	return g
 }
 

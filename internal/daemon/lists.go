@@ -100,6 +100,7 @@ func (s *exempt) in(set *list.Set) (away []netip.Prefix, allowed int) {
 
 // loadLists puts the lists in force that were kept, before anything else. It runs before the decider does.
 func (g *Guard) loadLists(now time.Time) {
+	g.tidyLists(g.o.Config.Lists)
 	who, err := g.whoIsSpared(g.shield.prefixes(), now)
 	if err != nil {
 		g.log.Error("cannot tell who logged in; no list is put in force until that is known", "err", err)
@@ -116,6 +117,16 @@ func (g *Guard) loadLists(now time.Time) {
 		default:
 			g.putInForce(&heldList{conf: conf, kept: k, taken: k.Fetched}, who)
 		}
+	}
+}
+
+// tidyLists takes away what was kept of lists that the configuration names no more.
+func (g *Guard) tidyLists(confs []config.List) {
+	if g.lists.folder == nil {
+		return
+	}
+	if err := g.lists.folder.Tidy(namesOf(confs), time.Now()); err != nil {
+		g.complain("lists", "a list that nobody asks for any more is still kept", err)
 	}
 }
 
@@ -221,6 +232,7 @@ func (g *Guard) recheckLists(ctx context.Context) error {
 			g.putInForce(h, who)
 		}
 	}
+	g.tidyLists(confs) // one that could not be used is in no other way known
 	return nil
 }
 
@@ -379,10 +391,11 @@ func maxTime(a, b time.Time) time.Time {
 }
 
 // listNames are the names of some lists, for people.
-func listNames(ls []config.List) string {
-	var names []string
+func listNames(ls []config.List) string { return strings.Join(namesOf(ls), ", ") }
+
+func namesOf(ls []config.List) (names []string) {
 	for _, l := range ls {
 		names = append(names, l.Name)
 	}
-	return strings.Join(names, ", ")
+	return names
 }

@@ -108,6 +108,27 @@ func TestListsAreTakenKeptAndDropped(t *testing.T) {
 	})
 }
 
+// A list that nobody named any more when the guard started is gone as well, also one that was damaged.
+func TestListsOfFormerConfigurationsAreGone(t *testing.T) {
+	w := newWorld(t, twoLists)
+	w.start()
+	if _, err := w.GiveList(context.Background(), "drop", strings.NewReader(delivery(t, "drop", "1.2.3.4"))); err != nil {
+		t.Fatal(err)
+	}
+	w.end()
+	for _, name := range []string{"old.list", "old.list.damaged", "older.refused.new"} {
+		if err := os.WriteFile(filepath.Join(w.dir, "lists", name), []byte("no list"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.configure("[[list]]\nname = \"web\"\nurl = \"https://lists.example/web\"\n")
+	w.start()
+	left, err := os.ReadDir(filepath.Join(w.dir, "lists"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("%v is left, %v", left, err)
+	}
+}
+
 func (w *world) reloaded() {
 	w.t.Helper()
 	if _, err := w.Reload(context.Background()); err != nil {

@@ -36,7 +36,8 @@ func (g *Guard) reload(ctx context.Context) (*set, error) {
 		return nil, err
 	}
 	g.lookAgain(ctx)
-	err = g.do(context.Background(), func() { g.path = path; g.reloads++ })
+	since := g.reportsSince(next.conf, time.Now())
+	err = g.do(context.Background(), func() { g.path, g.reporting = path, since; g.reloads.Add(1) })
 	g.listsChanged()
 	g.logFailed(next)
 	g.log.Info("reloaded", "config", cmp.Or(path, next.conf.Fail2ban.Dir, "built-in"), "jails", len(next.cells))

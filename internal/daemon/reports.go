@@ -23,8 +23,8 @@ const (
 	guardWaits = 8 * time.Second
 )
 
-// openReports opens the queue of reports.
-func (s *session) openReports(ctx context.Context) error {
+// openReports opens the queue of reports. Nothing is sent yet.
+func (s *session) openReports(ctx context.Context) (*report.Reporter, error) {
 	o := report.Options{
 		Jails: map[string]report.Jail{}, Hold: s.conf.Report.Hold, Account: s.account,
 		Spare: s.spare,
@@ -32,9 +32,7 @@ func (s *session) openReports(ctx context.Context) error {
 	for name, categories := range s.conf.Report.Jails {
 		o.Jails[name] = report.Jail{Categories: categories}
 	}
-	var err error
-	s.reporter, err = report.NewReporter(ctx, o, s.w.store, s, s.w.log)
-	return err
+	return report.NewReporter(ctx, o, s.w.store, s, s.w.log)
 }
 
 // followGuard follows the guard's decisions, and notices when its configuration or our key is another one.
@@ -57,10 +55,8 @@ func (s *session) followGuard(ctx context.Context) error {
 			s.w.log.Info("the guard answers again")
 			away = false
 		}
-		if s.reloads < 0 {
-			s.reloads = news.Reloads
-		}
-		if s.reloads != news.Reloads || s.account != s.w.account(s.conf) {
+		known := s.w.reloads
+		if s.w.reloads = news.Reloads; known >= 0 && known != news.Reloads || s.account != s.w.account(s.conf) {
 			return errReload
 		}
 		if err := s.takeIn(ctx, &news); err != nil {
@@ -114,6 +110,7 @@ func (s *session) takeIn(ctx context.Context, news *api.Decisions) error {
 			s.w.log.Error("the guard told something that is not understood", "err", err)
 			continue
 		}
+		d.WhileOff = news.Reports == nil || d.At.Before(*news.Reports)
 		s.note(&d)
 		ds = append(ds, d)
 	}

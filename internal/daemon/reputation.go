@@ -8,13 +8,16 @@ import (
 	"io/fs"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"tocsin"
 	"tocsin/internal/abuseipdb"
 	"tocsin/internal/api"
 	"tocsin/internal/config"
+	"tocsin/internal/exec"
 	"tocsin/internal/report"
 )
 
@@ -207,17 +210,24 @@ func (w *watcher) forget(ctx context.Context, r api.AddrRequest) (api.Change, er
 	if err != nil {
 		return api.Change{}, err
 	}
-	waited := false
-	if s.reporter != nil {
-		if waited, err = s.reporter.Forget(ctx, addr); err != nil {
-			return api.Change{}, err
-		}
+	return s.forget(ctx, addr)
+}
+
+func (s *session) forget(ctx context.Context, addr netip.Addr) (api.Change, error) {
+	waited, err := s.dropWaiting(ctx, addr)
+	if err != nil {
+		return api.Change{}, err
 	}
-	if err := w.store.DropChecked(ctx, addr); err != nil {
-		w.log.Warn("an answer is not forgotten", "err", err)
+	if err := s.w.store.DropChecked(ctx, addr); err != nil {
+		s.w.log.Warn("an answer is not forgotten", "err", err)
 	}
 	n, _, err := s.client.ClearAddress(ctx, addr)
-	if err != nil {
+	switch {
+	case err != nil && waited:
+		e := callError(err)
+		e.Msg = fmt.Sprintf("the report about %s that waited is not sent; what %s was told before could not be taken back: %s", addr, s.client.Host(), e.Msg)
+		return api.Change{}, e
+	case err != nil:
 		return api.Change{}, callError(err)
 	}
 	text := fmt.Sprintf("%s at %s about %s taken back", api.Count(n, "report", "reports"), s.client.Host(), addr)
@@ -225,6 +235,58 @@ func (w *watcher) forget(ctx context.Context, r api.AddrRequest) (api.Change, er
 		text += ", one that waited is not sent"
 	}
 	return change(text, "", addr.String()), nil
+}
+
+// dropWaiting drops what was going to be reported about an address, also while reports are off: they may be on again before
+// it is too old.
+func (s *session) dropWaiting(ctx context.Context, addr netip.Addr) (was bool, err error) {
+	r := s.reporter
+	if r == nil {
+		s.w.asides.Lock()
+		defer s.w.asides.Unlock()
+		if r, err = s.openReports(ctx); err != nil {
+			return false, err
+		}
+	}
+	return r.Forget(ctx, addr)
+}
+
+// ForgetAlone takes back what was reported about an address, and what was going to be, where no watch process runs. As root
+// it becomes the user of the watch process for good: what that one wrote is not opened with root's power.
+func ForgetAlone(ctx context.Context, o WatchOptions, addr netip.Addr) (api.Change, error) {
+	if os.Geteuid() == 0 {
+		if _, err := makeWatchFolder(o.Config.State); err != nil {
+			return api.Change{}, err
+		}
+		if err := become(watchUser()); err != nil {
+			return api.Change{}, fmt.Errorf("become the user of the watch process: %w", err)
+		}
+	}
+	return forgetAlone(ctx, o, addr)
+}
+
+func forgetAlone(ctx context.Context, o WatchOptions, addr netip.Addr) (api.Change, error) {
+	w, leave, err := newWatcher(o)
+	if err != nil {
+		return api.Change{}, err
+	}
+	defer leave()
+	s, err := w.newSession(ctx, o.Config)
+	if err != nil {
+		return api.Change{}, err
+	}
+	return s.forget(ctx, addr)
+}
+
+// become gives up being root.
+func become(u exec.User) error {
+	if err := syscall.Setgroups(nil); err != nil {
+		return err
+	}
+	if err := syscall.Setgid(int(u.GID)); err != nil {
+		return err
+	}
+	return syscall.Setuid(int(u.UID))
 }
 
 // accept uses a list that was refused.

@@ -1,11 +1,16 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"tocsin/internal/config"
 )
@@ -25,6 +30,32 @@ func sharingText(c *config.Config) string {
 	}
 	return fmt.Sprintf("the address, the time to the minute, the kind and the number of failures of whom %s %s bans go to %s, which publishes them; no log line, no user or host name",
 		jailsText(len(c.Report.Jails)), strings.Join(slices.Sorted(maps.Keys(c.Report.Jails)), ", "), host)
+}
+
+// reportsFile says in the state folder since when reports are switched on.
+const reportsFile = "reports-since"
+
+// reportsSince tells since when a configuration has had reports switched on, also before a restart; the zero time says that
+// they are off. Nobody is reported who was banned before. It waits for the disk.
+func (g *Guard) reportsSince(c *config.Config, now time.Time) time.Time {
+	path := filepath.Join(g.state, reportsFile)
+	if !c.Report.Enabled {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			g.complain("reports", "cannot note that reports are off", err)
+		}
+		return time.Time{}
+	}
+	if text, err := os.ReadFile(path); err == nil {
+		since, err := time.Parse(time.RFC3339, strings.TrimSpace(string(text)))
+		if err == nil && !since.After(now) {
+			return since
+		}
+	}
+	since := now.UTC().Truncate(time.Second) // logs tell no more
+	if err := replaceFile(path, []byte(since.Format(time.RFC3339)+"\n")); err != nil {
+		g.complain("reports", "cannot note since when reports are on", err)
+	}
+	return since
 }
 
 func jailsText(n int) string {

@@ -54,6 +54,8 @@ type watcher struct {
 	folder  *list.Folder
 	store   *store.Watch
 	now     atomic.Pointer[session] // nil between two
+	asides  sync.Mutex              // held while something is changed beside the session
+	reloads int64                   // what the guard told last, before the configuration was read; negative: nothing yet
 }
 
 // session is the watch process between two readings of its configuration.
@@ -65,12 +67,11 @@ type session struct {
 	reporter *report.Reporter // nil: reports are off
 	host     string
 
-	mu      sync.Mutex
-	handed  map[string]bool      // the guard has what is kept
-	poked   map[string]chan bool // lists that were accepted by hand
-	heard   time.Time            // when the guard answered last
-	known   map[string]report.Why
-	reloads int64 // of the guard, when this session began; negative: not told yet
+	mu     sync.Mutex
+	handed map[string]bool      // the guard has what is kept
+	poked  map[string]chan bool // lists that were accepted by hand
+	heard  time.Time            // when the guard answered last
+	known  map[string]report.Why
 }
 
 // errReload ends a session that is to begin anew.
@@ -84,6 +85,7 @@ func RunWatch(ctx context.Context, o WatchOptions, reload <-chan os.Signal) erro
 	}
 	if !o.Config.Shares() {
 		o.Log.Info("there is nothing to do: the configuration names no list, and reports are off")
+		tidyUp(o)
 		notify(daemon.SdNotifyReady) // systemd takes an end before that for a failure
 		return nil
 	}
@@ -93,6 +95,21 @@ func RunWatch(ctx context.Context, o WatchOptions, reload <-chan os.Signal) erro
 		}
 	}
 	return runWatch(ctx, o, reload)
+}
+
+// tidyUp takes the lists away that were kept by a process that had something to do.
+func tidyUp(o WatchOptions) {
+	dir := filepath.Join(WatchFolder(o.Config.State), listFolder)
+	if _, err := os.Stat(dir); err != nil {
+		return
+	}
+	folder, err := list.OpenFolder(dir)
+	if err == nil {
+		err = folder.Tidy(nil, time.Now())
+	}
+	if err != nil {
+		o.Log.Error("a list that nobody asks for any more is still kept", "err", err)
+	}
 }
 
 // runWatch is RunWatch with whatever privileges this process has.
@@ -129,7 +146,7 @@ func runWatch(ctx context.Context, o WatchOptions, reload <-chan os.Signal) erro
 }
 
 func newWatcher(o WatchOptions) (w *watcher, leave func(), err error) {
-	w = &watcher{o: o, log: o.Log, started: time.Now(), guard: api.NewClient(o.Config.Socket)}
+	w = &watcher{o: o, log: o.Log, started: time.Now(), guard: api.NewClient(o.Config.Socket), reloads: -1}
 	if w.dir, err = makeWatchFolder(o.Config.State); err != nil {
 		return nil, nil, err
 	}
@@ -199,6 +216,7 @@ func (w *watcher) session(ctx context.Context, conf *config.Config, reload <-cha
 		})
 	}
 	w.now.Store(s)
+	w.tidy(conf)
 	for _, c := range conf.Lists {
 		spawn(func(ctx context.Context) error { return s.followList(ctx, c) })
 	}
@@ -216,9 +234,16 @@ func (w *watcher) session(ctx context.Context, conf *config.Config, reload <-cha
 	return context.Cause(ctx)
 }
 
+// tidy takes away what was kept of lists that the configuration names no more.
+func (w *watcher) tidy(conf *config.Config) {
+	if err := w.folder.Tidy(namesOf(conf.Lists), time.Now()); err != nil {
+		w.log.Error("a list that nobody asks for any more is still kept", "err", err)
+	}
+}
+
 func (w *watcher) newSession(ctx context.Context, conf *config.Config) (*session, error) {
 	s := &session{
-		w: w, conf: conf, handed: map[string]bool{}, poked: map[string]chan bool{}, known: map[string]report.Why{}, reloads: -1,
+		w: w, conf: conf, handed: map[string]bool{}, poked: map[string]chan bool{}, known: map[string]report.Why{},
 	}
 	var err error
 	if s.host, err = os.Hostname(); err != nil {
@@ -235,7 +260,7 @@ func (w *watcher) newSession(ctx context.Context, conf *config.Config) (*session
 		s.poked[c.Name] = make(chan bool, 1)
 	}
 	if conf.Report.Enabled {
-		if err := s.openReports(ctx); err != nil {
+		if s.reporter, err = s.openReports(ctx); err != nil {
 			return nil, err
 		}
 	}

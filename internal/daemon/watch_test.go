@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 	"tocsin/internal/abuseipdb/fake"
 	"tocsin/internal/api"
 	"tocsin/internal/config"
+	"tocsin/internal/report"
 )
 
 const canaryKey = "canarykey0123456789abcdefcanarykey"
@@ -260,6 +262,12 @@ func TestListFromAFileIsJudged(t *testing.T) {
 	s.configure("[[list]]\nname = \"more\"\nurl = \"file:" + more + "\"\n")
 	s.reloaded()
 	s.await("the new list is in force", func() bool { return s.list("more").Entries == 1 })
+	for _, folder := range []string{s.dir, WatchFolder(s.dir)} {
+		s.await("nothing is left of the old one in "+folder, func() bool {
+			left, err := filepath.Glob(filepath.Join(folder, listFolder, "drop.*"))
+			return err == nil && (len(left) == 0 || len(left) == 1 && strings.HasSuffix(left[0], ".state"))
+		})
+	}
 }
 
 func TestCheckIsAskedOnce(t *testing.T) {
@@ -342,5 +350,87 @@ func TestKeyIsKeptFromEverybody(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err == nil {
 		t.Error("the key is still there")
+	}
+}
+
+// What the guard decides while reports are off is nobody's business, also when they are on again within the day.
+func TestNothingOfTheTimeOffIsReported(t *testing.T) {
+	s := share(t, fake.Options{}, reportSettings)
+	s.following()
+	s.fails(5, "1.2.3.4", "canaryuser")
+	s.await("the first is reported", func() bool { return len(s.service.Reports()) == 1 })
+
+	s.configure("")
+	s.reloaded()
+	s.await("reports are off", func() bool {
+		r, err := s.watch.Reputation(context.Background())
+		return err == nil && !r.Reports.Enabled
+	})
+	s.fails(5, "1.2.3.5", "canaryuser")
+	s.banned("1.2.3.5")
+	s.again()
+	s.fails(5, "1.2.3.6", "canaryuser")
+	s.banned("1.2.3.6")
+
+	// The log tells seconds: the next one begins with reports on.
+	off := time.Now().Unix()
+	s.until("the second is over", func() bool { return time.Now().Unix() > off+1 })
+	s.configure(strings.ReplaceAll(reportSettings, "%s", s.url))
+	s.reloaded()
+	s.await("reports are on", func() bool {
+		r, err := s.watch.Reputation(context.Background())
+		return err == nil && r.Reports.Enabled
+	})
+	s.again() // since when is known over a restart
+	s.fails(5, "1.2.3.7", "canaryuser")
+	s.await("the last is reported", func() bool { return len(s.service.Reports()) == 2 })
+	if last := s.service.Reports()[1]; last.Addr != netip.MustParseAddr("1.2.3.7") {
+		t.Errorf("%s was reported", last.Addr)
+	}
+	if st := s.reports(); st.LeftOut["taken while reports were off"] != 2 {
+		t.Errorf("what became of the bans: %+v", st)
+	}
+}
+
+// Whoever wants something taken back need not have a watch process run.
+func TestForgetAlone(t *testing.T) {
+	s := share(t, fake.Options{}, reportSettings)
+	ctx := context.Background()
+	s.following()
+	s.fails(5, "1.2.3.4", "canaryuser")
+	s.await("it is reported", func() bool { return len(s.service.Reports()) == 1 })
+	o := WatchOptions{Version: "test", Log: slog.New(slog.DiscardHandler)}
+	var err error
+	if o.Config, err = config.Load(s.conf); err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.MustParseAddr("1.2.3.4")
+	if _, err := forgetAlone(ctx, o, addr); !errors.Is(err, errInUse) && (err == nil || !strings.Contains(err.Error(), "another watch process")) {
+		t.Errorf("beside a watch process: %v", err)
+	}
+	s.halt()
+
+	// Another one waits: it is dropped with reports switched off, too.
+	w, leave, err := newWatcher(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := w.newSession(ctx, o.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	waits := report.Decision{N: n.reporter.Cursor() + 1, Jail: "sshd", Prefix: netip.MustParsePrefix("1.2.3.9/32"), Failures: 5, At: now, First: now, Last: now}
+	if err := n.reporter.Take(ctx, []report.Decision{waits}, false); err != nil || n.reporter.Stats().Queued != 1 {
+		t.Fatalf("Take() = %v, %+v", err, n.reporter.Stats())
+	}
+	leave()
+	o.Config.Report.Enabled = false
+	if c, err := forgetAlone(ctx, o, netip.MustParseAddr("1.2.3.9")); err != nil || !strings.Contains(c.Text, "one that waited is not sent") {
+		t.Errorf("one that waits: %+v, %v", c, err)
+	}
+	c, err := forgetAlone(ctx, o, addr)
+	if err != nil || !s.service.Reports()[0].Cleared || !strings.HasPrefix(c.Text, "1 report at 127.0.0.1") {
+		t.Errorf("forgetAlone() = %+v, %v", c, err)
 	}
 }

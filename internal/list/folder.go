@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -199,13 +200,48 @@ func (f *Folder) Remove(name string) error {
 	delete(f.states, name)
 	f.mu.Unlock()
 	for _, suffix := range []string{listSuffix, refusedSuffix, stateSuffix} {
-		for _, path := range []string{f.path(name, suffix), f.path(name, suffix+".damaged")} {
+		for _, path := range []string{f.path(name, suffix), f.path(name, suffix+".damaged"), f.path(name, suffix+".new")} {
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("remove a list: %w", err)
 			}
 		}
 	}
 	return f.syncDir()
+}
+
+// Tidy takes away everything about the lists that are not among names. How often they were fetched within a day is still
+// known afterwards: the source counts it too, and a list that was left out by mistake is back in a moment.
+func (f *Folder) Tidy(names []string, now time.Time) error {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil {
+		return fmt.Errorf("look for lists: %w", err)
+	}
+	gone := map[string]bool{}
+	for _, e := range entries {
+		name, _, _ := strings.Cut(e.Name(), ".")
+		if ValidName(name) && e.Type().IsRegular() && !slices.Contains(names, name) {
+			gone[name] = true
+		}
+	}
+	var errs []error
+	for name := range gone {
+		tries := recent(f.State(name).Tries, now)
+		if len(tries) > 0 && f.onlyTries(name) {
+			continue
+		}
+		err := f.Remove(name)
+		if err == nil && len(tries) > 0 {
+			err = f.setState(name, State{Tries: tries})
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// onlyTries says whether nothing is left of a list but how often it was fetched.
+func (f *Folder) onlyTries(name string) bool {
+	left, err := filepath.Glob(f.path(name, ".*"))
+	return err == nil && len(left) == 1 && left[0] == f.path(name, stateSuffix) && f.State(name).Turn.IsZero()
 }
 
 // lock keeps other writers of the folder away, those of other processes too. A process that is killed lets go of it.

@@ -304,3 +304,61 @@ func first(f *Folder, err error) *Folder {
 	}
 	return f
 }
+
+func TestTidy(t *testing.T) {
+	f, err := OpenFolder(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 22, 6, 0, 0, 0, time.UTC)
+	for _, name := range []string{"mine", "theirs", "older"} {
+		k := numbered(3)
+		k.Name = name
+		if err := f.Keep(k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tries := []time.Time{now.Add(-30 * time.Hour), now.Add(-2 * time.Hour)}
+	if err := f.setState("theirs", State{Turn: now, Good: now, Tries: tries}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.setState("older", State{Turn: now, Good: now, Tries: tries[:1]}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(f.path("theirs", ".refused.new"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files := func() (names []string) {
+		entries, err := os.ReadDir(f.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+	for range 2 {
+		if err := f.Tidy([]string{"mine"}, now); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(files()); got != "[mine.list theirs.state]" {
+			t.Errorf("left: %s", got)
+		}
+	}
+	// It is asked for again: at once, but not more often than before.
+	o := Order{Name: "theirs", Budget: 2}
+	if next := f.Next(o, now); next.After(now) {
+		t.Errorf("next at %s, want at once", next)
+	}
+	o.Budget = 1
+	if next := f.Next(o, now); !next.Equal(now.Add(22 * time.Hour)) {
+		t.Errorf("next at %s, want when the try of two hours ago counts no more", next)
+	}
+	if err := f.Tidy([]string{"mine"}, now.Add(day)); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(files()); got != "[mine.list]" {
+		t.Errorf("left a day later: %s", got)
+	}
+}
