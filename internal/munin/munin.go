@@ -17,7 +17,7 @@ type Attr struct{ Name, Value string }
 
 // Service describes one graph: what a plugin answers to "config".
 type Service struct {
-	Name   string // as a master names it: letters, digits, _ - .; a child stands behind a dot ("diskstats_latency.vda")
+	Name   string // as a master names it: letters, digits, _ - . :; a child stands behind a dot ("diskstats_latency.vda")
 	Host   string // host_name, a virtual node that the service belongs to; "" for the node that was asked
 	Attrs  []Attr // of the graph, in order; the first of a name counts
 	Fields []Field
