@@ -171,7 +171,7 @@ const (
 	rrdRRADef    = 120
 	rrdPDPPrep   = 112
 	rrdCDPPrep   = 80
-	rrdHeadMost  = 64 << 10 // what OpenRRD compares: all heads that Munin makes
+	rrdHeadMost  = 8 << 10 // what OpenRRD compares: the whole head of what Munin makes
 	rrdCookie    = 8.642135e130
 	rrdCookieAt  = 16
 	rrdCookie32  = 12 // where it lies if a double is aligned to four bytes
@@ -280,10 +280,12 @@ func rrdArchive(b rrdBytes, def, ptr, rows, width int, r *RRD) (a RRDArchive, ne
 	}
 	a.PerRow, a.Step = int64(per), int64(per)*r.Step
 	a.Newest = r.Last - r.Last%a.Step
-	a.values = make([]float64, n)
-	first := (int(newest) + 1) % int(count) * width // the row after the newest is the oldest
-	for i := range a.values {
-		a.values[i] = b.float(rows + (first+i)%n*8)
+	a.values = make([]float64, 0, n)
+	split := rows + (int(newest)+1)*width*8 // the row after the newest is the oldest
+	for _, part := range []rrdBytes{b[split:next], b[rows:split]} {
+		for ; len(part) >= 8; part = part[8:] {
+			a.values = append(a.values, part.float(0))
+		}
 	}
 	return a, next, nil
 }
