@@ -6,7 +6,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -84,15 +83,7 @@ func Handler(op Operations) http.Handler {
 		}
 		return op.Why(r.Context(), addr)
 	})
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		var page bytes.Buffer
-		if err := op.Metrics(r.Context(), &page); err != nil {
-			answer(w, nil, err)
-			return
-		}
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		_, _ = page.WriteTo(w) // the peer is gone; there is nobody to tell
-	})
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) { metricsPage(w, r, op.Metrics) })
 	change(mux, "POST /v1/ban", op.Ban)
 	change(mux, "POST /v1/unban", op.Unban)
 	change(mux, "POST /v1/allow", op.Allow)
@@ -258,9 +249,9 @@ func Listen(path string, gid int) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve answers on l until ctx ends, then lets requests under way finish for a second.
+// Serve answers on the unix socket l until ctx ends.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &http.Server{
+	return serveUntil(ctx, &limited{Listener: l, slots: make(chan struct{}, maxConnections)}, &http.Server{
 		Handler:           http.TimeoutHandler(h, requestTime, `{"schema":"tocsin.error/1","exit":75,"error":"the guard is too busy","hint":"try again"}`),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -268,12 +259,16 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    8 << 10,
 		ConnContext:       withPeer,
-	}
+	})
+}
+
+// serveUntil runs a server until ctx ends, then lets requests under way finish for a second.
+func serveUntil(ctx context.Context, l net.Listener, srv *http.Server) error {
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(&limited{Listener: l, slots: make(chan struct{}, maxConnections)}) }()
+	go func() { done <- srv.Serve(l) }()
 	select {
 	case err := <-done:
-		return fmt.Errorf("serve control socket: %w", err)
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
 	stop, cancel := context.WithTimeout(context.Background(), time.Second)
