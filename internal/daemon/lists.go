@@ -213,6 +213,7 @@ func (g *Guard) recheckLists(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	stats := g.wall.Stats().Lists
 	g.lists.mu.Lock()
 	defer g.lists.mu.Unlock()
 	for name, h := range g.lists.held {
@@ -227,7 +228,7 @@ func (g *Guard) recheckLists(ctx context.Context) error {
 			continue
 		}
 		away, _ := who.in(h.kept.Set)
-		if h.err != nil || !slices.Equal(away, h.away) || !slices.Equal(h.conf.Ports.List, confs[i].Ports.List) {
+		if h.err != nil || stats[name].Problem != "" || !slices.Equal(away, h.away) || !slices.Equal(h.conf.Ports.List, confs[i].Ports.List) {
 			h.conf = confs[i]
 			g.putInForce(h, who)
 		}
@@ -341,8 +342,11 @@ func (g *Guard) listState(h *heldList, st firewall.ListStats) api.ListState {
 	if h.kept != nil {
 		s.Delivered, s.Generated, s.Fetched = h.kept.Set.Len(), api.Time(h.kept.Generated), api.Time(h.kept.Fetched)
 	}
-	if h.err != nil {
+	switch {
+	case h.err != nil:
 		s.Problem = tocsin.Printable(h.err.Error())
+	case st.Problem != "": // it was refused when the table was made
+		s.InForce, s.Problem = false, tocsin.Printable(st.Problem)
 	}
 	return s
 }

@@ -193,25 +193,39 @@ func (f *Firewall) restore(now time.Time) error {
 }
 
 // install makes the table anew from what is wanted: in one transaction, unless the lists are too large for it, as in a
-// guest that may not enlarge its buffers. Then the bans come first.
+// guest that may not enlarge its buffers, or are what the kernel refuses, for lack of memory above all. Then the bans come
+// first, and each list by itself: nobody who is banned is let in for the sake of a list.
 func (f *Firewall) install(now time.Time) error {
 	f.count()
-	r := f.begin()
-	r.everything(&f.want, now)
 	whole := f.fits()
-	if whole {
-		r.lists(&f.want)
+	err := f.makeTable(now, whole)
+	if err != nil && whole && len(f.want.lists) > 0 {
+		whole = false
+		err = f.makeTable(now, whole)
 	}
-	if err := f.commitUnheard("make the table"); err != nil {
+	if err != nil {
 		return err
 	}
 	f.want.beginCounters()
 	f.stale, f.made = false, true
 	f.stats.Restores++
-	if err := f.remember(); err != nil || whole {
+	if err := f.remember(); err != nil {
 		return err
 	}
+	if whole {
+		f.want.allListsIn()
+		return nil
+	}
 	return f.addLists()
+}
+
+func (f *Firewall) makeTable(now time.Time, withLists bool) error {
+	r := f.begin()
+	r.everything(&f.want, now)
+	if withLists {
+		r.lists(&f.want)
+	}
+	return f.commitUnheard("make the table")
 }
 
 // begin starts a transaction.
@@ -483,5 +497,10 @@ func (w *wanted) describe(s *Stats) {
 	for _, l := range w.lists {
 		n := l.before.plus(l.seen)
 		s.Lists[l.name] = ListStats{Entries: l.entries(), Packets: n.packets, Bytes: n.bytes, Since: l.since}
+		if l.refused != nil {
+			st := s.Lists[l.name]
+			st.Problem = l.refused.Error()
+			s.Lists[l.name] = st
+		}
 	}
 }

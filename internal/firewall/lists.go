@@ -41,6 +41,7 @@ type ListStats struct {
 	Packets uint64    // dropped or rejected since Since
 	Bytes   uint64    // of those packets
 	Since   time.Time // when this process was first given the list
+	Problem string    // why the kernel refused it when the table was made, "" if it did not; SetList tries again
 }
 
 // SetList puts a list in force, in place of the one with the same name if there is one: a packet meets the old list or the
@@ -52,7 +53,7 @@ type ListStats struct {
 //
 // While the firewall is off the list is remembered and the answer is ErrOff. It returns ErrFull if there is no room for
 // it. On any other error the old list stays; only where the table itself had to be made anew, and that failed, is the new
-// one wanted already, and comes with the table by the next Sync or Watch.
+// one wanted already, and comes with the table by the next Sync or Watch. One that the kernel then refuses is told by Stats.
 func (f *Firewall) SetList(l List) error {
 	n, err := newList(&l)
 	if err != nil {
@@ -67,7 +68,11 @@ func (f *Firewall) SetList(l List) error {
 	}
 	old := f.want.lists[n.name]
 	if f.standing && f.made {
-		if old != nil && !f.stale && old.equal(n) {
+		held := old // by the kernel
+		if old != nil && old.refused != nil {
+			held = nil
+		}
+		if held != nil && !f.stale && held.equal(n) {
 			return nil
 		}
 		restores := f.stats.Restores
@@ -76,11 +81,14 @@ func (f *Firewall) SetList(l List) error {
 			f.mu.Lock()
 			return f.standing && f.stats.Restores == restores
 		}
+		stale := f.stale
 		if err := f.fill(n, others); err != nil {
-			return err // the next Sync or Watch removes the sets
+			f.unfill(n, stale)
+			return err
 		}
 		if f.standing && f.stats.Restores == restores {
-			return f.swap(old, n)
+			n.inherit(old)
+			return f.swap(held, n)
 		}
 		// While it was filled others made the table anew, or switched it off.
 	}
@@ -89,7 +97,10 @@ func (f *Firewall) SetList(l List) error {
 	if !f.standing {
 		return ErrOff
 	}
-	return f.remake(time.Now())
+	if err := f.remake(time.Now()); err != nil {
+		return err
+	}
+	return n.refused
 }
 
 // fill makes the sets of a list and fills them, piece by piece. In between it calls others, which lets them use the firewall
@@ -137,17 +148,38 @@ func (f *Firewall) fits() bool {
 	return size <= f.sock.room/2
 }
 
-// addLists adds all lists to a table that has none.
+// addLists adds all lists to a table that has none, as far as the kernel takes them.
 func (f *Firewall) addLists() error {
 	for _, l := range f.want.listsInOrder() {
-		if err := f.fill(l, func() bool { return true }); err != nil {
-			return err
+		l.refused = f.fill(l, func() bool { return true })
+		if l.refused == nil {
+			l.refused = f.swap(nil, l)
 		}
-		if err := f.swap(nil, l); err != nil {
-			return err
+		if l.refused != nil {
+			f.o.Log.Error("the kernel does not take a list; what else is in force stays so", "node", l.name, "n", l.entries(), "err", l.refused)
+			f.unfill(l, false)
 		}
 	}
-	return nil
+	return f.remember()
+}
+
+// unfill takes away the sets of a list that could not be filled, as far as they were made. If that can be done, or there are
+// none, the table is as it was before: it need not be made anew.
+func (f *Firewall) unfill(l *list, stale bool) {
+	r := f.begin()
+	r.delListSets(l)
+	_ = f.sock.commit(f.batch) // the first set may be what was refused
+	f.batch.reset()
+	if there, err := f.sock.hasTable(f.o.Table); err == nil && there && f.remember() == nil {
+		f.stale = stale
+	}
+}
+
+// allListsIn says that the kernel took every list.
+func (w *wanted) allListsIn() {
+	for _, l := range w.lists {
+		l.refused = nil
+	}
 }
 
 // swap lets n be asked in place of old, which is nil if there was none.
@@ -180,6 +212,9 @@ func (f *Firewall) DropList(name string) error {
 	if !f.standing {
 		return ErrOff
 	}
+	if l.refused != nil {
+		return nil // it is not in the kernel
+	}
 	r := f.begin()
 	r.dropList(l)
 	if err := f.commit("drop list " + name + " of"); err != nil {
@@ -203,6 +238,7 @@ type list struct {
 
 	since        time.Time
 	before, seen tally // counted by chains that are gone, and by the one that stands
+	refused      error // why the kernel has not got it; nil if it has
 }
 
 // tally is what a counter of the kernel counted.

@@ -287,6 +287,52 @@ func TestListThatFails(t *testing.T) {
 	}
 }
 
+// A list that the kernel refuses while the table is made keeps nobody out of it: neither bans nor the other lists.
+func TestRefusedListAtRestore(t *testing.T) {
+	h := newHost(t)
+	f := h.open(h.options())
+	for _, name := range []string{"a", "b", "c"} {
+		if err := f.SetList(List{Name: name, Prefixes: prefixes("198.51.100.1 198.51.100.0/24")}); !errors.Is(err, ErrOff) {
+			t.Fatalf("SetList before Restore: %v, want ErrOff", err)
+		}
+	}
+	f.want.lists["b"].net4 = []bounds[uint32]{{1, 10}, {5, 20}} // no interval set takes that
+	want := []string{"list_a_1_v4 198.51.100.1 -", "list_a_1_v4_net 198.51.100.0/24 -", "list_c_3_v4 198.51.100.1 -", "list_c_3_v4_net 198.51.100.0/24 -",
+		"ports_22_v4 192.0.2.1 3600"}
+	_, err := f.Restore([]tocsin.Decision{ban("192.0.2.1")}, nil, time.Now())
+	must(t, err)
+	check(t, h, "Restore", want...)
+	st := f.Stats()
+	if st.Lists["a"].Problem != "" || st.Lists["b"].Problem == "" || st.Lists["c"].Problem != "" || st.LastError != "" {
+		t.Errorf("stats %+v, want a problem of list b and no other", st)
+	}
+	if ok, _, err := f.sound(time.Now()); err != nil || !ok {
+		t.Errorf("the table is not as it was made (%v)", err)
+	}
+	restores := st.Restores
+	must(t, f.Sync(time.Now()))
+	if n := f.Stats().Restores; n != restores {
+		t.Errorf("Sync made the table again %d times for a list that is known to be refused", n-restores)
+	}
+
+	// Another try, that fails and then succeeds.
+	refused := f.want.lists["b"].refused
+	must(t, f.DropList("b"))
+	check(t, h, "DropList", want...)
+	if err := f.SetList(List{Name: "b", Prefixes: prefixes("198.51.100.9")}); err != nil {
+		t.Fatal(err)
+	}
+	check(t, h, "SetList after DropList", slices.Insert(slices.Clone(want), 2, "list_b_4_v4 198.51.100.9 -")...)
+	f.want.lists["c"].refused = refused // as if
+	h.run("nft", "delete chain inet tocsin list_c_all; flush chain inet tocsin list_c; flush chain inet tocsin list_c_drop")
+	h.run("nft", "delete chain inet tocsin list_c; delete chain inet tocsin list_c_drop; delete set inet tocsin list_c_3_v4; delete set inet tocsin list_c_3_v4_net")
+	must(t, f.SetList(List{Name: "c", Prefixes: prefixes("198.51.100.1 198.51.100.0/24")}))
+	check(t, h, "SetList of the same", want[0], want[1], "list_b_4_v4 198.51.100.9 -", "list_c_5_v4 198.51.100.1 -", "list_c_5_v4_net 198.51.100.0/24 -", want[4])
+	if st := f.Stats().Lists["c"]; st.Problem != "" {
+		t.Errorf("stats %+v of a list that is in force", st)
+	}
+}
+
 // When the first Restore fails, SetList makes the table.
 func TestListAfterFailedRestore(t *testing.T) {
 	h := newHost(t)

@@ -129,7 +129,7 @@ func (w *wanted) counts(now time.Time) map[string]int {
 	}
 	for _, l := range w.lists {
 		for k := range kinds {
-			if n := l.size(k); n > 0 {
+			if n := l.size(k); n > 0 && l.refused == nil {
 				counts[l.set(k)] = n
 			}
 		}
