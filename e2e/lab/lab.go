@@ -5,7 +5,8 @@
 // guards the victim.
 //
 // The one thing to know: nothing here touches the machine. Every host has its own /etc, /run, /var/log and network,
-// all addresses are from the documentation ranges (RFC 5737, RFC 3849), no host has a default route, and all of it is
+// all addresses are from the documentation ranges (RFC 5737, RFC 3849) but for some of the tests of lists, which hold none
+// of those; no host has a default route, and all of it is
 // gone when the program is, even after kill -9.
 package lab
 
