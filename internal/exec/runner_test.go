@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -151,7 +152,7 @@ func TestServeEndsJobsWithTheConnection(t *testing.T) {
 		if err != nil {
 			t.Errorf("Serve() = %v", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("a job outlived its connection")
 	}
 }
@@ -250,22 +251,31 @@ func TestLeaves(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		leaves bool
-		script string
+		script string // says which process is its background
+		limit  time.Duration
 		want   bool // the background goes on
 	}{
-		{"killed", false, "(sleep 0.3; echo late >F) >/dev/null 2>&1 &", false},
-		{"left", true, "(sleep 0.3; echo late >F) >/dev/null 2>&1 &", true},
-		{"left, but its time is up", true, "(sleep 0.3; echo late >F) >/dev/null 2>&1 & sleep 10", false},
+		{"killed", false, "sleep 1000 >/dev/null 2>&1 & echo $!", time.Minute, false},
+		{"left", true, "sleep 1000 >/dev/null 2>&1 & echo $!", time.Minute, true},
+		{"left, but its time is up", true, "sleep 1000 >/dev/null 2>&1 & echo $!; sleep 1000", enough, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := sh(tt.script)
-			c.Dir, c.Leaves, c.Timeout = t.TempDir(), tt.leaves, 100*time.Millisecond
-			_, _ = Run(t.Context(), c)
-			time.Sleep(700 * time.Millisecond) // what is to be seen is that nothing happens
-			_, err := os.Stat(filepath.Join(c.Dir, "F"))
-			if (err == nil) != tt.want {
-				t.Errorf("the background went on: %v, want %v", err == nil, tt.want)
+			c.Leaves, c.Timeout = tt.leaves, tt.limit
+			out, _ := Run(t.Context(), c)
+			if !tt.want {
+				waitGone(t, out.Stdout)
+				return
 			}
+			time.Sleep(300 * time.Millisecond) // what is to be seen is that nothing happens
+			pid, err := strconv.Atoi(strings.TrimSpace(string(out.Stdout)))
+			if err != nil {
+				t.Fatalf("no pid in %q", out.Stdout)
+			}
+			if ended(pid) {
+				t.Error("the background was ended")
+			}
+			_ = syscall.Kill(pid, syscall.SIGKILL)
 		})
 	}
 }
