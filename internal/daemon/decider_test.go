@@ -131,7 +131,7 @@ func (d *decider) wantBans(want string) {
 // until waits for what other goroutines do.
 func (d *decider) until(what string, f func() bool) {
 	d.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		var ok bool
 		if d.in(func() { ok = f() }); ok {
 			return
