@@ -81,7 +81,7 @@ func waitUntil(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := regexp.Compile(args[0])
 	ts.Check(err)
 	var out string
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		_ = ts.Exec(args[1], args[2:]...) // it may fail at first; what counts is what it says in the end
 		if out = ts.ReadFile("stdout"); want.MatchString(out) {
 			return

@@ -15,7 +15,7 @@ import (
 func has(t *testing.T, path string, want ...string) {
 	t.Helper()
 	var text []byte
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		var err error
 		if text, err = os.ReadFile(path); err != nil {
 			continue // not yet

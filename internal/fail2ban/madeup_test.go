@@ -35,7 +35,7 @@ func original(t *testing.T, dir string) []string {
 	if err != nil {
 		t.Skip("no fail2ban-client here: install Debian's package fail2ban to compare with it")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, client, "-c", dir, "-d")
 	var told strings.Builder

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -175,10 +174,7 @@ func TestHTTPSRests(t *testing.T) {
 }
 
 func TestHTTPSUnsent(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	closed.Close()
-	h, err := NewHTTPS(HTTPSOptions{URL: "https://" + closed.Addr().String() + "/?" + canary})
+	h, err := NewHTTPS(HTTPSOptions{URL: "https://127.0.0.1:1/?" + canary})
 	must(t, err)
 	_, err = h.Fetch(t.Context(), Terms{}, Previous{})
 	if _, ok := errors.AsType[*UnsentError](err); !ok || strings.Contains(err.Error(), canary) {

@@ -283,9 +283,9 @@ func TestJournalCaughtUp(t *testing.T) {
 	}{
 		{"a younger entry", time.Hour, []string{printing(e(1, 2, future, future+1)) + forever}, fmt.Sprint("1 2 | ", future, " ", future+1)},
 		{"an old entry", time.Hour, []string{printing(e(1, 2)) + forever}, "1 2"},
-		{"silence", 2 * time.Second, []string{printing(e(1, 2)) + forever}, "1 2 |"},
+		{"silence", 5 * time.Second, []string{printing(e(1, 2)) + forever}, "1 2 |"},
 		{"silence from the beginning", time.Millisecond, []string{forever}, "|"},
-		{"silence, then a younger entry", 10 * time.Millisecond, []string{"sleep 1\n" + printing(e(future)) + forever}, fmt.Sprint("| ", future)},
+		{"silence, then a younger entry", 10 * time.Millisecond, []string{"sleep 3\n" + printing(e(future)) + forever}, fmt.Sprint("| ", future)},
 		{"journalctl starts again", time.Hour, []string{printing(e(1)), printing(e(1, 2, future)), printing(e(future, future+1)) + forever},
 			fmt.Sprint("1 2 | ", future, " ", future+1)},
 	}

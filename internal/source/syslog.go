@@ -315,7 +315,6 @@ func (y *Syslog) stream(c *connection, q *queue, peer []byte) {
 	var scratch []byte
 	for {
 		now := time.Now()
-		c.heard.Store(now.UnixNano())
 		if f.r.Buffered() == 0 {
 			c.SetReadDeadline(now.Add(idlePatience))
 			if _, err := f.r.Peek(1); err != nil {
@@ -323,6 +322,7 @@ func (y *Syslog) stream(c *connection, q *queue, peer []byte) {
 			}
 			now = time.Now()
 		}
+		c.heard.Store(now.UnixNano())
 		c.SetReadDeadline(now.Add(framePatience))
 		msg, cut, err := f.next()
 		if err != nil {
