@@ -171,9 +171,11 @@ func quoted[T []byte | string](text T) string {
 // section begins the service of a "multigraph" line. ok is false if it is no such line, or one that ends the reading
 // (over): so Munin does, and what follows may belong to anything.
 func (p *parser) section(line []byte) (is, over bool) {
-	rest, ok := bytes.CutPrefix(line, []byte("multigraph"))
-	name := strings.Trim(string(rest), blank)
-	if !ok || name == "" || strings.IndexByte(blank, rest[0]) < 0 {
+	if !isSection(line) {
+		return false, false
+	}
+	name := strings.Trim(string(line[len(multigraph):]), blank)
+	if name == "" {
 		return false, false
 	}
 	if why := wrongService(name); why != "" {
@@ -192,6 +194,13 @@ func (p *parser) section(line []byte) (is, over bool) {
 	p.services[name] = p.current
 	p.a.Services = append(p.a.Services, Service{Name: name})
 	return true, false
+}
+
+const multigraph = "multigraph"
+
+// isSection says whether line begins a section: "multigraph", and a name.
+func isSection(line []byte) bool {
+	return len(line) > len(multigraph) && string(line[:len(multigraph)]) == multigraph && strings.IndexByte(blank, line[len(multigraph)]) >= 0
 }
 
 // configLine is false if nothing after the line is to be read.
@@ -340,7 +349,7 @@ func (p *parser) finishConfig() {
 		service := &p.a.Services[s]
 		service.Host = p.host
 		for i := range service.Fields {
-			if f := &service.Fields[i]; p.labels[fieldKey{s, f.Name}] == 0 {
+			if f := &service.Fields[i]; p.labels[fieldKey{s, f.Name}] == 0 && service.described() {
 				p.problem("service %s: field %s has no label", quoted(service.Name), quoted(f.Name))
 			}
 		}
@@ -362,6 +371,11 @@ func (p *parser) finishConfig() {
 		}
 	}
 	p.a.Values = rising(p.a.Values)
+}
+
+// described says whether more than values is known of s.
+func (s *Service) described() bool {
+	return len(s.Attrs) > 0 || slices.ContainsFunc(s.Fields, func(f Field) bool { return len(f.Attrs) > 0 })
 }
 
 // labelOrder is where the field's label stood; fields without come last.
