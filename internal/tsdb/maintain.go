@@ -1,0 +1,143 @@
+package tsdb
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	promtsdb "github.com/prometheus/prometheus/tsdb"
+)
+
+func (d *DB) run(ctx context.Context) {
+	defer close(d.done)
+	if d.o.Every < 0 {
+		return
+	}
+	tick := time.NewTicker(d.o.Every)
+	defer tick.Stop()
+	failing := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err := d.Maintain(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			failing = ""
+		case err.Error() != failing: // once, not every minute
+			failing = err.Error()
+			d.o.Log.Error("the store of samples cannot be kept in order, trying again every minute", "err", err)
+		}
+	}
+}
+
+// Maintain does what is due: samples of the past hours become blocks, settled windows are rolled up, small blocks merged, old
+// ones removed. A store does so by itself (Options.Every).
+func (d *DB) Maintain(ctx context.Context) error {
+	d.maintaining.Lock()
+	defer d.maintaining.Unlock()
+	end, err := d.begin()
+	if err != nil {
+		return err
+	}
+	defer end()
+	if d.raw == nil {
+		return nil // the next Append opens it
+	}
+	now := d.now()
+	d.retain.look(now)
+	errs := []error{d.compactRaw(ctx), d.rollUp(ctx, now)}
+	for l := fiveMinutes; l <= hours; l++ {
+		errs = append(errs, d.removeOld(l, now), d.levels[l].compact(ctx))
+	}
+	d.forget(now)
+	err = errors.Join(errs...)
+	if err != nil {
+		d.mu.Lock()
+		d.stats.Failed++
+		d.mu.Unlock()
+	}
+	return err
+}
+
+// compactRaw writes blocks of what is older than three hours in memory. Late samples are written with them; where the clock
+// was set back all samples are late ones, and nothing else would write them.
+func (d *DB) compactRaw(ctx context.Context) error {
+	d.raw.ForceHeadMMap()
+	if err := d.raw.Compact(ctx); err != nil {
+		return err
+	}
+	h := d.raw.Head()
+	if h.MinOOOTime() <= h.MaxOOOTime() && h.MaxOOOTime()-h.MinOOOTime() > window5m*3/2 {
+		return d.raw.CompactOOOHead(ctx)
+	}
+	return nil
+}
+
+// retain holds removal back after the clock leapt ahead, for a day: a clock that is wrong must not cost history.
+type retain struct {
+	seen  int64        // the clock at the last look
+	until atomic.Int64 // nothing is removed before
+}
+
+const leap = int64(24 * time.Hour / time.Millisecond)
+
+func (r *retain) look(now int64) {
+	switch {
+	case r.seen != 0 && now-r.seen > leap:
+		r.until.Store(now + leap)
+	case now < r.seen: // it was put right
+		r.until.Store(0)
+	}
+	r.seen = now
+}
+
+// removeOld removes blocks of a coarse database that are past its retention.
+func (d *DB) removeOld(l level, now int64) error {
+	if now < d.retain.until.Load() {
+		return nil
+	}
+	oldest := now - [levels]time.Duration{fiveMinutes: d.o.FiveMinutes, hours: d.o.Hours}[l].Milliseconds()
+	return d.levels[l].remove(func(b *promtsdb.Block) bool { return b.MaxTime() <= oldest })
+}
+
+// isOld says whether a block of raw is past its retention. One that is not rolled up yet stays.
+func (d *DB) isOld(b *promtsdb.Block) bool {
+	m := b.Meta()
+	if m.Compaction.Deletable {
+		return true
+	}
+	now := d.now()
+	r := d.rolled.Load()
+	return m.MaxTime <= now-d.o.Raw.Milliseconds() && now >= d.retain.until.Load() && r != nil && m.MaxTime <= r.FiveMinutes
+}
+
+// thoseThat makes of a question about a block what Prometheus's database asks for. ID is the type of a block's name, of a
+// module that is not ours to name.
+func thoseThat[ID comparable](gone func(*promtsdb.Block) bool, _ ID) func([]*promtsdb.Block) map[ID]struct{} {
+	return func(all []*promtsdb.Block) map[ID]struct{} {
+		names := map[ID]struct{}{}
+		for _, b := range all {
+			if id, ok := any(b.Meta().ULID).(ID); ok && gone(b) {
+				names[id] = struct{}{}
+			}
+		}
+		return names
+	}
+}
+
+// forget drops the last values of series that are gone from memory.
+func (d *DB) forget(now int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for ref, v := range d.last {
+		if v.t < now-lookback || v.t > now+lookback {
+			delete(d.last, ref)
+		}
+	}
+}
