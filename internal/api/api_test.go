@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -49,6 +50,11 @@ func exitOf(err error) int {
 // serve answers with op on a socket of its own until the test ends.
 func serve(t *testing.T, op Operations) string {
 	t.Helper()
+	return serveHandler(t, Handler(op))
+}
+
+func serveHandler(t *testing.T, h http.Handler) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "api")
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +66,7 @@ func serve(t *testing.T, op Operations) string {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l, Handler(op)) }()
+	go func() { done <- Serve(ctx, l, h) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {

@@ -134,11 +134,15 @@ func get[T any](ctx context.Context, c *Client, path string, q url.Values) (T, e
 }
 
 func post(ctx context.Context, c *Client, path string, req any) (Change, error) {
+	return postFor[Change](ctx, c, path, req)
+}
+
+func postFor[T any](ctx context.Context, c *Client, path string, req any) (v T, err error) {
 	body, err := json.Marshal(req)
 	if err != nil {
-		return Change{}, Errorf(ExitFailed, "", err.Error())
+		return v, Errorf(ExitFailed, "", err.Error())
 	}
-	return call[Change](ctx, c, http.MethodPost, path, nil, body)
+	return call[T](ctx, c, http.MethodPost, path, nil, body)
 }
 
 func call[T any](ctx context.Context, c *Client, method, path string, q url.Values, body []byte) (v T, err error) {
@@ -182,6 +186,9 @@ func (c *Client) send(ctx context.Context, method, path string, q url.Values, bo
 	defer resp.Body.Close()
 	e := &Error{}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(e); err != nil || e.Exit == 0 {
+		if e.Msg != "" { // one of Prometheus's interface
+			return nil, Errorf(ExitUsage, "", e.Msg)
+		}
 		return nil, Errorf(ExitUnreachable, "", "the "+c.who+" answered "+resp.Status)
 	}
 	return nil, e

@@ -115,10 +115,13 @@ type WatchOperations struct {
 	Accept     func(ctx context.Context, list string) (Change, error)
 }
 
-// WatchHandler serves the operations of the watch process, through a server made by Serve. Asking the service about
-// somebody tells it who is of interest here, so that is for root too.
-func WatchHandler(op WatchOperations) http.Handler {
+// WatchHandler serves the operations of the watch process, through a server made by Serve; sup is nil if it supervises
+// nothing. Asking the service about somebody tells it who is of interest here, so that is for root too.
+func WatchHandler(op WatchOperations, sup *SuperviseOperations) http.Handler {
 	mux := http.NewServeMux()
+	if sup != nil {
+		superviseHandlers(mux, sup)
+	}
 	look(mux, "GET /v1/reputation", func(r *http.Request) (any, error) { return op.Reputation(r.Context()) })
 	look(mux, "GET /v1/reputation/check", func(r *http.Request) (any, error) {
 		if err := mayChange(r.Context()); err != nil {
@@ -147,7 +150,7 @@ func WatchHandler(op WatchOperations) http.Handler {
 func NewWatchClient(path string) *WatchClient {
 	c := NewClient(path)
 	c.who = "watch process"
-	c.start = "without a [[list]] and with [report] enabled = false there is none; start it with `tocsin run`, or `systemctl start tocsin-watch`"
+	c.start = "start it with `tocsin run`, or `systemctl start tocsin-watch`"
 	return &WatchClient{c}
 }
 

@@ -105,7 +105,7 @@ func look(mux *http.ServeMux, pattern string, f func(*http.Request) (any, error)
 	})
 }
 
-func change[Req any](mux *http.ServeMux, pattern string, f func(context.Context, Req) (Change, error)) {
+func change[Req, Answer any](mux *http.ServeMux, pattern string, f func(context.Context, Req) (Answer, error)) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		if err := mayChange(r.Context()); err != nil {
 			answer(w, nil, err)

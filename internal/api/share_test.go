@@ -82,7 +82,7 @@ func TestWatchClientAndServerAgree(t *testing.T) {
 			Report:     func(_ context.Context, r AddrRequest) (Change, error) { got = r; return Change{}, nil },
 			Forget:     func(_ context.Context, r AddrRequest) (Change, error) { return Change{Text: r.Addr}, nil },
 			Accept:     func(_ context.Context, name string) (Change, error) { accepted = name; return Change{}, nil },
-		}))
+		}, nil))
 	}()
 	defer func() { stop(); <-done }()
 	c := NewWatchClient(path)

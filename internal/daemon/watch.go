@@ -125,7 +125,7 @@ func runWatch(ctx context.Context, o WatchOptions, reload <-chan os.Signal) erro
 	}
 	served := make(chan error, 1)
 	serving, stop := context.WithCancel(ctx)
-	go func() { served <- api.Serve(serving, l, api.WatchHandler(w.operations())) }()
+	go func() { served <- api.Serve(serving, l, api.WatchHandler(w.operations(), nil)) }()
 	defer func() { stop(); <-served }()
 
 	notify(daemon.SdNotifyReady)
