@@ -63,6 +63,7 @@ type Host struct {
 	Now  func() time.Time
 	Boot func() time.Duration
 	// Settings of the operator that probes need.
+	Interval      time.Duration      // of probes that have none of their own; 0: 10 s. What is longer costs less and shows less
 	Capacity      map[string]float64 // bytes per second by interface
 	Country       string             // a MaxMind database, "" for none
 	Sites         []string           // URLs

@@ -153,3 +153,30 @@ func (f *file) oneNumber() (float64, error) {
 	}
 	return n, nil
 }
+
+// firstNumber reads the first word of b as a whole number into n.
+func firstNumber(b []byte, n *uint64) (ok bool) {
+	word, _ := nextWord(b)
+	*n, ok = number(word)
+	return ok
+}
+
+// oneLine is the first line of b.
+func oneLine(b []byte) []byte {
+	line, _ := nextLine(b)
+	return line
+}
+
+// exists says whether a path leads anywhere.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// interval is that of probes that have none of their own.
+func (h *Host) interval() time.Duration {
+	if h.Interval > 0 {
+		return h.Interval
+	}
+	return 10 * time.Second
+}

@@ -10,9 +10,8 @@ import (
 
 // SetOptions are what a Set needs.
 type SetOptions struct {
-	Host     *Host
-	Interval time.Duration // of probes that have none of their own, 1 s to 1 h; 0: 10 s. What is longer costs less and shows less
-	Probes   []Probe       // nil: the table
+	Host   *Host   // with the interval, 1 s to 1 h
+	Probes []Probe // nil: the table
 	// Deliver takes what was read, one call at a time. Everything waits for it, so it should only hand on.
 	Deliver func([]Reading)
 	// Root reads a probe marked Root; nil if we are root ourselves. An Off error means the same as from a reader.
@@ -28,14 +27,12 @@ type Set struct {
 
 // NewSet checks the options. It reads nothing yet.
 func NewSet(o SetOptions) (*Set, error) {
-	if o.Interval == 0 {
-		o.Interval = 10 * time.Second
-	}
-	if o.Interval < time.Second || o.Interval > time.Hour {
-		return nil, errors.New("the interval of probes is not within 1s and 1h")
-	}
 	if o.Host == nil || o.Deliver == nil {
 		return nil, errors.New("a set of probes needs a host, and somebody to deliver to")
+	}
+	usual := o.Host.interval()
+	if usual < time.Second || usual > time.Hour {
+		return nil, errors.New("the interval of probes is not within 1s and 1h")
 	}
 	if o.Probes == nil {
 		o.Probes = Probes()
@@ -44,7 +41,7 @@ func NewSet(o SetOptions) (*Set, error) {
 	for _, p := range o.Probes {
 		interval := p.Interval
 		if interval == 0 {
-			interval = o.Interval
+			interval = usual
 		}
 		take := (&held{p: &p, h: o.Host}).read
 		if p.Root && o.Root != nil {

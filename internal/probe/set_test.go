@@ -276,7 +276,7 @@ func TestReadingsAreStamped(t *testing.T) {
 
 func TestNewSetRefuses(t *testing.T) {
 	h, deliver := &Host{}, func([]Reading) {}
-	for _, o := range []SetOptions{{Deliver: deliver}, {Host: h}, {Host: h, Deliver: deliver, Interval: time.Millisecond}, {Host: h, Deliver: deliver, Interval: 2 * time.Hour}} {
+	for _, o := range []SetOptions{{Deliver: deliver}, {Host: h}, {Host: &Host{Interval: time.Millisecond}, Deliver: deliver}, {Host: &Host{Interval: 2 * time.Hour}, Deliver: deliver}} {
 		if _, err := NewSet(o); err == nil {
 			t.Errorf("NewSet(%+v) took it", o)
 		}

@@ -6,4 +6,8 @@ import "slices"
 func Probes() []Probe { return slices.Concat(hostProbes, serviceProbes) }
 
 // hostProbes read the machine itself.
-var hostProbes = []Probe{}
+var hostProbes = []Probe{
+	cpuProbe, loadProbe, memoryProbe, vmProbe, pressureProbe,
+	filesystemProbe, diskProbe, networkProbe, softnetProbe, tcpProbe, tcpStatesProbe, conntrackProbe,
+	processProbe, usersProbe, filesProbe, uptimeProbe, clockProbe,
+}
