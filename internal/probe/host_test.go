@@ -13,8 +13,8 @@ import (
 	"tocsin/internal/munin"
 )
 
-// tree makes a machine of files: "proc/stat", "sys/block/vda/size", "etc/fstab".
-func tree(t testing.TB, files map[string]string) *Host {
+// fakeMachine makes a machine of files: "proc/stat", "sys/block/vda/size", "etc/fstab".
+func fakeMachine(t testing.TB, files map[string]string) *Host {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range files {
@@ -193,7 +193,7 @@ func TestDescriptionsAreMunins(t *testing.T) {
 // recorded are our descriptions on a machine like that of the recorded answers.
 func recorded(t *testing.T) map[string]*munin.Service {
 	t.Helper()
-	h := tree(t, map[string]string{
+	h := fakeMachine(t, map[string]string{
 		"proc/stat":            "cpu  1 2 3 4 5 6 7 8 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0\ncpu1 0 0 0 0 0 0 0 0 0 0\nintr 1 2\nctxt 3\nbtime 4\nprocesses 5\nprocs_running 2\nprocs_blocked 0\n",
 		"proc/loadavg":         "2.10 2.56 2.77 3/218 12345\n",
 		"proc/vmstat":          "pswpin 0\npswpout 0\noom_kill 0\n",
