@@ -61,6 +61,7 @@ type cli struct {
 	Metrics    metricsCmd    `cmd:"" help:"What the guard counts, in Prometheus' format."`
 	Runner     runnerCmd     `cmd:"" help:"Run the commands of fail2ban's actions for the guard, which starts it itself where it can."`
 	Resolver   resolverCmd   `cmd:"" hidden:""`
+	Starter    starterCmd    `cmd:"" hidden:""`
 	Version    versionCmd    `cmd:"" help:"Which version this is."`
 	Completion completionCmd `cmd:"" help:"Completion for a shell."`
 }

@@ -56,3 +56,28 @@ func (k *resolverCmd) Run(e *env) error {
 	}
 	return daemon.RunResolver(e.ctx, conn)
 }
+
+// starterCmd is the guard's child that starts the watch process and the runner.
+type starterCmd struct {
+	FD       int    `name:"fd" required:"" help:"The stream to the guard."`
+	LogFD    int    `name:"log-fd" required:"" help:"Where the watch process logs."`
+	Fail2ban string `name:"fail2ban" help:"Folder of fail2ban's configuration, for the runner."`
+}
+
+func (k *starterCmd) Run(e *env) error {
+	// It ends when the guard does. Signals that it ignored its children would ignore too.
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	conn, err := exec.Inherited(k.FD)
+	if err != nil {
+		return api.Errorf(api.ExitUsage, "tocsin run starts it itself", err.Error())
+	}
+	watch := []string{"--state", e.flags.State, "--socket", e.flags.Socket}
+	if e.flags.Config != "" {
+		watch = append(watch, "--config", e.flags.Config)
+	}
+	return daemon.RunStarter(daemon.StarterOptions{
+		Guard: conn, Output: os.NewFile(uintptr(k.LogFD), "log"), Log: e.logger(false),
+		Watch:  append(watch, "watch", "--log-fd", "3", "--life-fd", "4"),
+		Runner: []string{"runner", "--fail2ban", k.Fail2ban, "--fd", "3"},
+	})
+}

@@ -32,6 +32,7 @@ func (g *Guard) findings(ctx context.Context) []api.Finding {
 		f.add("TOC-PRV-001", api.SeverityWarning, "build it with CGO_ENABLED=0, as make build does", "this build cannot give up root's privileges, and keeps them")
 	}
 	g.findTrouble(&f)
+	g.findKept(&f)
 	g.findFail2ban(ctx, &f)
 	g.findSources(ctx, &f)
 	g.findSpared(&f)

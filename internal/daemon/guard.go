@@ -70,10 +70,11 @@ type Guard struct {
 	ask        question      // likewise
 	newFriends chan struct{} // jails ignore host names that nobody has asked for
 	f2b        *f2blog.Log
-	link       link    // to the runner
-	acts       *acting // the user's actions
-	lists      lists   // other people's
-	watch      watchChild
+	link       link         // to the runner
+	acts       *acting      // the user's actions
+	lists      lists        // other people's
+	starter    *starter     // nil: nothing is started
+	kept       []*kept      // what runs beside us
 	reloads    atomic.Int64 // another number after each start and each reload
 	reporting  time.Time    // the decider's: since when reports are switched on; zero: they are off
 
@@ -172,10 +173,10 @@ func Run(ctx context.Context, o Options, reload <-chan os.Signal) error {
 	defer g.leaveWall()
 	g.restore()
 	g.reporting = g.reportsSince(o.Config, time.Now())
+	defer g.stopStarter()
 	g.linkUp(first)
 	defer g.linkDown()
-	g.startWatch()
-	defer g.stopWatch()
+	g.startWatch(first)
 	if err := g.dropPrivileges(); err != nil {
 		return err
 	}

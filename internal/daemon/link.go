@@ -26,14 +26,9 @@ func RunnerSocket(guard string) string { return filepath.Join(filepath.Dir(guard
 // link is the guard's connection to who runs the user's commands. The zero link has nobody at the other end.
 type link struct {
 	runner *exec.Runner
-	child  *exec.Child // nil: another service's
-	ended  chan struct{}
-	kill   context.CancelFunc
-	why    string // why there is no runner, "" if there is
+	next   chan net.Conn // to a runner of ours that was just started; nil: it is another service's
+	why    string        // why there is no runner, "" if there is
 }
-
-// A runner that is told to end has this long, commands included.
-const runnerTime = 2 * time.Second
 
 // linkUp finds the runner that listens, or starts one as a child. It must be done before privileges are given up: the
 // runner keeps what the guard does not need. Without a runner bans go on; whom the user's actions would have told is not.
@@ -85,55 +80,56 @@ func bounded() string {
 	return ""
 }
 
-// startRunner starts this very program as the runner. It ends when it sees that we have, and kills what it runs; that is
-// why the kernel must not kill it first.
+// startRunner starts this very program as the runner, and again whenever it ends. It ends when it sees that we have, and
+// kills what it runs.
 func (g *Guard) startRunner(s *set) error {
-	self, err := os.Executable()
+	st, err := g.useStarter(s)
 	if err != nil {
-		return fmt.Errorf("find the program to start the runner: %w", err)
-	}
-	ours, childs, err := exec.Pair()
-	if err != nil {
-		return err
-	}
-	defer childs.Close()
-	ctx, kill := context.WithCancel(context.Background())
-	child, err := exec.Start(ctx, exec.Command{
-		Path: self, Args: []string{"runner", "--fail2ban", s.conf.Fail2ban.Dir, "--fd", "3"},
-		Files: []*os.File{childs}, Orphan: true,
-	})
-	if err != nil {
-		kill()
-		_ = ours.Close()
 		return fmt.Errorf("start the runner: %w", err)
 	}
-	g.link = link{runner: exec.RunnerOn(ours), child: child, ended: make(chan struct{}), kill: kill}
-	go func() {
-		defer close(g.link.ended)
-		_ = child.Stdout.Close()
-		if err := child.Wait(); err != nil && ctx.Err() == nil {
-			g.log.Error("the runner ended; actions do not run until the guard is started again", "err", err)
-			g.trouble.add("actions", fmt.Errorf("the runner ended: %w", err))
+	next := make(chan net.Conn, 1)
+	g.link = link{next: next, runner: exec.NewRunner(func(context.Context) (net.Conn, error) {
+		select {
+		case conn := <-next:
+			return conn, nil
+		default:
+			return nil, errors.New("it ended, and is started again")
 		}
-	}()
+	})}
+	g.keep(&kept{name: theRunner, what: "the runner", lacks: "the user's actions do not run", start: func() (<-chan error, error) {
+		ours, childs, err := exec.Pair()
+		if err != nil {
+			return nil, err
+		}
+		defer childs.Close()
+		ended, err := st.start(theRunner, childs)
+		if err != nil {
+			_ = ours.Close()
+			return nil, err
+		}
+		g.link.leave() // the line to one that ended before anybody asked it
+		next <- ours
+		return ended, nil
+	}})
 	return nil
 }
 
-// linkDown lets the runner end.
+// leave closes a line that nobody took into use.
+func (l *link) leave() {
+	select {
+	case conn := <-l.next:
+		_ = conn.Close()
+	default:
+	}
+}
+
+// linkDown lets the runner end: it sees that its line did.
 func (g *Guard) linkDown() {
 	if g.link.runner == nil {
 		return
 	}
 	_ = g.link.runner.Close()
-	if g.link.child == nil {
-		return
-	}
-	select {
-	case <-g.link.ended:
-	case <-time.After(runnerTime):
-	}
-	g.link.kill()
-	<-g.link.ended
+	g.link.leave()
 }
 
 // command has the runner do something.

@@ -38,6 +38,10 @@ func (g *Guard) metrics(ctx context.Context, w io.Writer) error {
 	}); err != nil {
 		return err
 	}
+	for _, k := range g.kept {
+		n, _, _, _ := k.look()
+		m.Counter("tocsin_restarts_total", "Times that a process beside the guard ended and had to be started again.", float64(n), "process", k.name)
+	}
 	for _, r := range readers {
 		if r.src == nil {
 			continue

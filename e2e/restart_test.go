@@ -1,0 +1,68 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"tocsin/internal/api"
+)
+
+// killed kills the one process of the victim whose command line has a text, and waits for another one.
+func (s *scene) killed(text string) {
+	s.t.Helper()
+	before := s.living(text)
+	if len(before) != 1 {
+		s.t.Fatalf("processes with %q: %q, want one", text, before)
+	}
+	pid := strings.Fields(before[0])[0]
+	if _, err := s.Victim.Run(s.ctx, "kill", "-9", pid); err != nil {
+		s.t.Fatal(err)
+	}
+	s.within(30*time.Second, "another process with "+text, func() (bool, error) {
+		now := s.living(text)
+		return len(now) == 1 && strings.Fields(now[0])[0] != pid, nil
+	})
+}
+
+// The guard has no power to start anybody, and yet what it needs beside it comes back: the watch process as its own user, and
+// the runner with root's power, to which actions find the way again.
+func TestProcessesAreStartedAgain(t *testing.T) {
+	s := newScene(t, 2*time.Minute)
+	need(t, "nft", "ps")
+	s.actors(map[string]string{"rec": "[Definition]\nactionban = echo rec <ip> >>" + actorOut + "\n"})
+	s.write("/run/lab/l.txt", "1.2.3.4\n", 0o644)
+	s.configure("[[list]]\nname = \"drop\"\nurl = \"file:/run/lab/l.txt\"\n")
+	s.run("--config", configFile, "--fail2ban", actorDir)
+	inForce := func() (bool, error) {
+		r := ask[struct {
+			Guard *api.ListStates
+			Watch *api.Reputation
+		}](s, "reputation")
+		return r.Guard != nil && r.Watch != nil && len(r.Guard.Lists) == 1 && r.Guard.Lists[0].InForce, nil
+	}
+	s.within(30*time.Second, "the list to be in force", inForce)
+	s.attacked("192.0.2.77")
+	s.wrote("rec 192.0.2.77\n")
+	if all := s.living("watch --log-fd"); len(all) != 1 || strings.Fields(all[0])[2] == "root" {
+		t.Errorf("the watch process: %q", all)
+	}
+	s.killed("watch --log-fd")
+	s.killed("tocsin runner")
+	s.attacked("192.0.2.78")
+	s.wrote("rec 192.0.2.78\n")
+	s.within(30*time.Second, "the watch process to answer", inForce)
+	told := 0
+	for _, f := range ask[api.Doctor](s, "doctor").Findings {
+		if f.Code == "TOC-RUN-003" && strings.Contains(f.Text, "ended 1 time") {
+			told++
+		}
+	}
+	if told != 2 {
+		t.Errorf("doctor tells of %d processes that ended, want both", told)
+	}
+	s.stop()
+	if left := append(s.living("tocsin runner"), append(s.living("watch --log-fd"), s.living("starter")...)...); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
