@@ -136,16 +136,19 @@ func cpuOf(pid int) (time.Duration, error) {
 	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }
 
-// rssOf is the resident set of a process in KB (proc_pid_status(5)).
-func rssOf(pid int) (int64, error) {
+// rssOf is the resident set of a process in KB.
+func rssOf(pid int) (int64, error) { return statusOf(pid, "VmRSS") }
+
+// statusOf is what the kernel tells of a process under a name, in KB (proc_pid_status(5)).
+func statusOf(pid int, name string) (int64, error) {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
-		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if v, ok := strings.CutPrefix(line, name+":"); ok {
 			return strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 10, 64)
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS of %d", pid)
+	return 0, fmt.Errorf("no %s of %d", name, pid)
 }

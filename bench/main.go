@@ -39,6 +39,7 @@ var parts = []part{
 	{"latency", latency},
 	{"idle", idle},
 	{"list", lists},
+	{"reports", reports},
 }
 
 // bench is what the parts share.
@@ -50,7 +51,7 @@ type bench struct {
 
 func run(ctx context.Context) error {
 	b := &bench{}
-	only := flag.String("only", "", "measure only this `part`: replay, hostile, latency, idle, list")
+	only := flag.String("only", "", "measure only this `part`: replay, hostile, latency, idle, list, reports")
 	flag.StringVar(&b.tocsin, "tocsin", "bin/tocsin", "the `program` to measure")
 	flag.IntVar(&b.lines, "lines", 1_000_000, "`lines` of the log to replay")
 	inForce := flag.String("list", "", "what the part list starts: put these `files` in force, one after the other, here")

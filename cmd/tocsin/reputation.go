@@ -104,20 +104,23 @@ func printReputation(w io.Writer, r *reputation, now time.Time) {
 	}
 	if r.Guard != nil && len(r.Guard.Lists) > 0 {
 		t := table(w)
-		fmt.Fprintln(t, "LIST\tIN FORCE\tOF\tPORTS\tDROPPED\tNEXT")
+		fmt.Fprintln(t, "LIST\tIN FORCE\tAGE\tPORTS\tDROPPED\tNEXT")
 		for _, l := range r.Guard.Lists {
-			of, next := "-", "-"
+			entries, age, next := "no", "-", "-"
+			if l.InForce {
+				entries = strconv.Itoa(l.Entries)
+			}
 			if at := cmp.Or(l.Generated, l.Fetched); at != nil {
-				of = clock(*at, now)
+				age = roughly(now.Sub(*at))
 			}
 			if f := fetched[l.Name]; f != nil && f.Next != nil {
 				next = clock(*f.Next, now)
 			}
-			fmt.Fprintf(t, "%s\t%d\t%s\t%s\t%s\t%s\n", l.Name, l.Entries, of, portsCell(l.Ports, "drop"), api.Count(int(l.Packets), "packet", "packets"), next)
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Name, entries, age, portsCell(l.Ports, "drop"), api.Count(int(l.Packets), "packet", "packets"), next)
 		}
 		t.Flush()
 		for _, l := range r.Guard.Lists {
-			printListNotes(w, &l, fetched[l.Name])
+			printListNotes(w, &l, fetched[l.Name], now)
 		}
 	}
 	if r.Watch != nil {
@@ -125,8 +128,11 @@ func printReputation(w io.Writer, r *reputation, now time.Time) {
 	}
 }
 
+// oldAge is how long ago the last fetch of a list may be before it is mentioned.
+const oldAge = 72 * time.Hour
+
 // printListNotes says what is to be known of a list beside its figures.
-func printListNotes(w io.Writer, l *api.ListState, f *api.FetchedList) {
+func printListNotes(w io.Writer, l *api.ListState, f *api.FetchedList, now time.Time) {
 	say := func(format string, args ...any) {
 		fmt.Fprintf(w, "  %s: %s\n", l.Name, tocsin.Printable(fmt.Sprintf(format, args...)))
 	}
@@ -136,8 +142,15 @@ func printListNotes(w io.Writer, l *api.ListState, f *api.FetchedList) {
 	if l.Allowed > 0 {
 		say("%s addresses in it; they are let through", api.Count(l.Allowed, "entry of the allow list has", "entries of the allow list have"))
 	}
-	if l.Problem != "" {
+	switch {
+	case l.Problem != "":
 		say("not in force as it should be: %s", l.Problem)
+	case l.Dropped:
+		say("taken out of force by hand; it comes back when it is delivered again")
+	case l.Fetched == nil:
+		say("has not come yet")
+	case now.Sub(*l.Fetched) > oldAge:
+		say("fetched %s; it stays in force until a newer one comes", when(*l.Fetched, now))
 	}
 	if f == nil {
 		return

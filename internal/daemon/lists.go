@@ -351,7 +351,8 @@ func (g *Guard) listState(h *heldList, st firewall.ListStats) api.ListState {
 	return s
 }
 
-// oldList is how old a list may be before somebody is told: its addresses are other people's by then.
+// oldList is how old a list may be before somebody is told: its addresses are other people's by then. It stays in force all
+// the same. A source that was lost would otherwise open the door to everybody on it, without a word, at the worst time.
 const oldList = 72 * time.Hour
 
 // findLists tells of lists that are old or not in force, and of a watch process that does not answer.
@@ -378,8 +379,9 @@ func (g *Guard) findLists(ctx context.Context, f *findings) {
 			f.add("TOC-LST-001", api.SeverityError, "look at the log", "list %s is not in force: %s", s.Name, s.Problem)
 		case s.Taken == nil && time.Since(g.started) > watchGone:
 			f.add("TOC-LST-002", api.SeverityWarning, "tocsin reputation says why", "list %s has not come yet", s.Name)
-		case s.Taken != nil && time.Since(*s.Taken) > oldList:
-			f.add("TOC-LST-002", api.SeverityWarning, "tocsin reputation says why", "list %s is of %s, older than %s", s.Name, s.Taken.Local().Format(time.DateTime), config.FormatDuration(oldList))
+		case s.Fetched != nil && time.Since(*s.Fetched) > oldList:
+			f.add("TOC-LST-002", api.SeverityWarning, "tocsin reputation says why", "list %s was fetched %s ago, more than %s; it stays in force until a newer one comes",
+				s.Name, api.Count(int(time.Since(*s.Fetched)/(24*time.Hour)), "day", "days"), config.FormatDuration(oldList))
 		}
 		if s.Members > 0 {
 			f.add("TOC-LST-003", api.SeverityNote, "nothing; they are let through", "%s: list %s", membersText(s.Members), s.Name)

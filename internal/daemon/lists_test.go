@@ -21,6 +21,12 @@ import (
 // delivery is a list as the watch process hands it over.
 func delivery(t *testing.T, name string, prefixes ...string) string {
 	t.Helper()
+	return oldDelivery(t, name, 0, prefixes...)
+}
+
+// oldDelivery is a list that was fetched a while ago.
+func oldDelivery(t *testing.T, name string, age time.Duration, prefixes ...string) string {
+	t.Helper()
 	var all []netip.Prefix
 	for _, s := range prefixes {
 		if !strings.Contains(s, "/") {
@@ -30,7 +36,7 @@ func delivery(t *testing.T, name string, prefixes ...string) string {
 		}
 		all = append(all, netip.MustParsePrefix(s))
 	}
-	now := time.Now().UTC().Truncate(time.Second)
+	now := time.Now().UTC().Add(-age).Truncate(time.Second)
 	k := list.Kept{
 		Name: name, Terms: list.Terms{Source: "https://lists.example/" + name, Limit: 10}, Generated: now.Add(-time.Hour), Fetched: now,
 		Set: list.NewSet(slices.Values(all)),
@@ -106,6 +112,35 @@ func TestListsAreTakenKeptAndDropped(t *testing.T) {
 		_, err := os.Stat(filepath.Join(w.dir, "lists", "drop.list"))
 		return errors.Is(err, os.ErrNotExist)
 	})
+}
+
+// An old list stays in force, and doctor says how old it is, also where it was only just handed over.
+func TestOldListsAreTold(t *testing.T) {
+	w := newWorld(t, twoLists)
+	w.start()
+	ctx := context.Background()
+	for name, age := range map[string]time.Duration{"drop": 100 * time.Hour, "web": 70 * time.Hour} {
+		if _, err := w.GiveList(ctx, name, strings.NewReader(oldDelivery(t, name, age, "1.2.3.4"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.again()
+	d, err := w.Doctor(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, f := range d.Findings {
+		if f.Code == "TOC-LST-002" {
+			told = append(told, f.Text)
+		}
+	}
+	if want := []string{"list drop was fetched 4 days ago, more than 3d; it stays in force until a newer one comes"}; !slices.Equal(told, want) {
+		t.Errorf("doctor tells %q, want %q", told, want)
+	}
+	if l := w.list("drop"); !l.InForce || l.Entries != 1 {
+		t.Errorf("an old list: %+v, want it in force", l)
+	}
 }
 
 // A list that nobody named any more when the guard started is gone as well, also one that was damaged.

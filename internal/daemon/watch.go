@@ -352,6 +352,7 @@ func (s *session) fetch(ctx context.Context, o list.Order, now time.Time) {
 		}
 	case out.Unchanged:
 		log.Info("list has not changed")
+		s.setHanded(o.Name, false) // the guard has to know that it is not old
 	}
 	if err != nil {
 		log.Warn("list not fetched, trying again", "until", s.w.folder.Next(o, time.Now()).Format(time.DateTime), "err", err)

@@ -111,7 +111,9 @@ func (f *Folder) fetch(ctx context.Context, o Order, last *Kept) (*Fetched, erro
 // settle judges what came, and keeps it or puts it beside.
 func (f *Folder) settle(o Order, got *Fetched, last *Kept, now time.Time) (Outcome, error) {
 	if got.Unchanged {
-		return Outcome{Unchanged: true}, nil
+		// It is as good as fetched now, which those who judge it by its age have to know.
+		last.Fetched = now.Truncate(time.Second)
+		return Outcome{Unchanged: true}, f.Keep(last)
 	}
 	k := &Kept{
 		Name: o.Name, Terms: o.Terms, Generated: got.Generated.Truncate(time.Second), Fetched: now.Truncate(time.Second),

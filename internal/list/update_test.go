@@ -90,6 +90,9 @@ func TestUpdate(t *testing.T) {
 		if err != nil || k.Set.Len() != tt.inForce {
 			t.Fatalf("%s: the list kept is %+v, %v, want %d entries", tt.name, k, err, tt.inForce)
 		}
+		if fetched := k.Fetched.Equal(now.Truncate(time.Second)); fetched != (out.Accepted != nil || out.Unchanged) {
+			t.Errorf("%s: the list kept is of %s, it is %s now", tt.name, k.Fetched, now)
+		}
 		wait := f.Next(o, now).Sub(now)
 		switch tt.wait {
 		case day:
