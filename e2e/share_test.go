@@ -401,12 +401,14 @@ func TestKillsWhileSharing(t *testing.T) {
 		time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond) // what is waited for is a random moment
 		guard, watch := random.IntN(3) == 0, true
 		if guard {
-			s.guard.Kill()
 			// Later there is something to send, and what cannot be sent without a guard waits for a minute.
 			watch = n > 20 || random.IntN(2) == 0
 		}
 		if watch {
 			s.watch.Kill()
+		}
+		if guard {
+			s.guard.Kill()
 		}
 		before := last
 		may := []int{last, n}

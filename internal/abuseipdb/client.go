@@ -44,6 +44,9 @@ type Options struct {
 	PlainHTTP bool           // send the key unencrypted to other machines too
 	Proxy     bool           // take the proxy that HTTPS_PROXY names
 	RootCAs   *x509.CertPool // who may vouch for the server; nil: whom this system trusts
+
+	// Dial connects in the place of the network, for tests.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Client asks one server. Its methods may be called by several goroutines.
@@ -77,8 +80,11 @@ func New(o Options) (*Client, error) {
 	if o.ListTimeout == 0 {
 		o.ListTimeout = 5 * time.Minute
 	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	}
 	transport := &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		DialContext:            o.Dial,
 		TLSHandshakeTimeout:    10 * time.Second,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
 		MaxResponseHeaderBytes: maxHeader,

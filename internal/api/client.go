@@ -27,10 +27,13 @@ type Client struct {
 
 // NewClient makes a client for the socket at path. Nothing is dialled yet.
 func NewClient(path string) *Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", path)
-	}
+	var d net.Dialer
+	return NewClientOn(path, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "unix", path) })
+}
+
+// NewClientOn makes a client that connects with connect; path is what its errors call that.
+func NewClientOn(path string, connect func(context.Context) (net.Conn, error)) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return connect(ctx) }
 	return &Client{
 		path: path, who: "guard",
 		start: "start it with `tocsin run`, or `systemctl start tocsin-guard`; bans in the kernel go on until their time, `tocsin off` lifts them all",

@@ -34,6 +34,9 @@ type WatchOptions struct {
 	Load    func() (*config.Config, string, error)
 	Version string
 	Log     *slog.Logger
+
+	dialGuard func(context.Context) (net.Conn, error)                           // in the place of the socket, for tests
+	dial      func(ctx context.Context, network, addr string) (net.Conn, error) // in the place of the network
 }
 
 // The rhythm of the watch process.
@@ -129,7 +132,14 @@ func runWatch(ctx context.Context, o WatchOptions, reload <-chan os.Signal) erro
 	defer func() { stop(); <-served }()
 
 	notify(daemon.SdNotifyReady)
-	conf := o.Config
+	w.follow(ctx, reload)
+	notify(daemon.SdNotifyStopping)
+	return nil
+}
+
+// follow does what the configuration asks for, one session after the other.
+func (w *watcher) follow(ctx context.Context, reload <-chan os.Signal) {
+	conf := w.o.Config
 	for ctx.Err() == nil {
 		err := w.session(ctx, conf, reload)
 		switch {
@@ -141,12 +151,13 @@ func runWatch(ctx context.Context, o WatchOptions, reload <-chan os.Signal) erro
 			pause(ctx, sessionAgain)
 		}
 	}
-	notify(daemon.SdNotifyStopping)
-	return nil
 }
 
 func newWatcher(o WatchOptions) (w *watcher, leave func(), err error) {
 	w = &watcher{o: o, log: o.Log, started: time.Now(), guard: api.NewClient(o.Config.Socket), reloads: -1}
+	if o.dialGuard != nil {
+		w.guard = api.NewClientOn(o.Config.Socket, o.dialGuard)
+	}
 	if w.dir, err = makeWatchFolder(o.Config.State); err != nil {
 		return nil, nil, err
 	}
@@ -252,7 +263,8 @@ func (w *watcher) newSession(ctx context.Context, conf *config.Config) (*session
 	s.account = w.account(conf)
 	if s.client, err = abuseipdb.New(abuseipdb.Options{
 		URL: conf.Report.URL, Version: w.o.Version,
-		Key: func() (abuseipdb.Secret, error) { return readKey(w.dir) },
+		Key:  func() (abuseipdb.Secret, error) { return readKey(w.dir) },
+		Dial: w.o.dial,
 	}); err != nil {
 		return nil, err
 	}
