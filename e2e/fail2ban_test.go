@@ -23,7 +23,7 @@ const fail2banJails = `
 banaction = nftables
 banaction_allports = nftables[type=allports]
 backend = polling
-findtime = 10
+findtime = 30
 bantime = 6
 maxretry = 5
 usedns = no
@@ -132,14 +132,14 @@ func (d *duel) fail2ban() {
 	if _, err := d.other.Start(exec.Command("fail2ban-server", "-xf", "start")); err != nil {
 		d.t.Fatal(err)
 	}
-	d.within(30*time.Second, "fail2ban to answer", func() (bool, error) {
+	d.within(2*answer, "fail2ban to answer", func() (bool, error) {
 		out, err := d.client("status")
 		return err == nil && strings.Contains(out, "recidive"), nil
 	})
 }
 
 func (d *duel) client(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(d.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(d.ctx, 2*answer)
 	defer cancel()
 	return d.other.Run(ctx, "fail2ban-client", args...)
 }
@@ -223,23 +223,23 @@ func TestBesideFail2ban(t *testing.T) {
 	for round := range 3 { // banned three times: recidive
 		d.fails(ssh, again, 5)
 		for _, h := range d.hosts() {
-			d.within(20*time.Second, h.Name+" to ban "+again+" and to lift the ban", func() (bool, error) {
+			d.within(2*answer, h.Name+" to ban "+again+" and to lift the ban", func() (bool, error) {
 				return d.said(h, "sshd", "Ban", again) > round && d.said(h, "sshd", "Unban", again) > round, nil
 			})
 		}
 	}
 	want = append(want, "sshd "+again, "recidive "+again)
 
-	// Five failures in 11 seconds, none of the pauses long enough for fail2ban to forget the first ones: its rate estimate
-	// makes five within ten seconds of them, the window holds two.
+	// Five failures in 33 seconds, none of the pauses long enough for fail2ban to forget the first ones: its rate estimate
+	// makes five within thirty seconds of them, the window holds two.
 	began := time.Now()
 	d.fails(ssh, slow, 3)
-	for _, after := range []time.Duration{8 * time.Second, 11 * time.Second} {
+	for _, after := range []time.Duration{24 * time.Second, 33 * time.Second} {
 		time.Sleep(time.Until(began.Add(after)))
 		d.fails(ssh, slow, 1)
 	}
 
-	d.within(30*time.Second, "both to have decided", func() (bool, error) {
+	d.within(2*answer, "both to have decided", func() (bool, error) {
 		return d.said(d.other, "recidive", "Ban", again) > 0 && d.said(d.Victim.Host, "recidive", "Ban", again) > 0 &&
 			d.said(d.other, "sshd", "Ban", slow) > 0, nil
 	})
@@ -290,14 +290,14 @@ func TestRestartWithManyBans(t *testing.T) {
 		}
 	}
 	appendTo(t, s.Victim.Host, lab.AuthLog, b.String())
-	s.within(time.Minute, "all to be banned", func() (bool, error) {
+	s.within(4*answer, "all to be banned", func() (bool, error) {
 		return ask[api.Status](s, "status").BansNow == many, nil
 	})
 	s.stop()
 	s.script("nft delete table inet tocsin") // as after a reboot
 	began := time.Now()
 	s.again()
-	s.within(20*time.Second, "all bans to be in force again", func() (bool, error) {
+	s.within(2*answer, "all bans to be in force again", func() (bool, error) {
 		out, err := s.Victim.Run(s.ctx, "nft", "list", "table", "inet", "tocsin")
 		return strings.Count(out, "expires") >= many, err
 	})

@@ -13,7 +13,7 @@ func start(t *testing.T) (context.Context, *Lab) {
 	if why := Missing(); why != "" {
 		t.Skip(why)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	l, err := New(ctx)
 	if err != nil {
@@ -71,7 +71,7 @@ func TestRealSSHD(t *testing.T) {
 			if err != nil || end != tt.end {
 				t.Errorf("the client: %v, %v, want %v", end, err, tt.end)
 			}
-			err = Poll(ctx, 5*time.Second, func() (bool, error) {
+			err = Poll(ctx, 30*time.Second, func() (bool, error) {
 				log, err := l.Victim.Read(AuthLog)
 				return strings.Contains(log, tt.log), err
 			})
@@ -89,11 +89,11 @@ func TestSessionThatSomebodySitsAt(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, password := range []string{"typo", "tpyo", Password} {
-		if err := s.Type(ctx, password, 5*time.Second); err != nil {
+		if err := s.Type(ctx, password, 30*time.Second); err != nil {
 			t.Fatalf("type %q: %v", password, err)
 		}
 	}
-	if err := s.Echo(ctx, "hello", 5*time.Second); err != nil {
+	if err := s.Echo(ctx, "hello", 30*time.Second); err != nil {
 		t.Errorf("echo: %v; the client said %q", err, s.Output())
 	}
 	if _, err := l.Victim.Script(ctx, "nft add table inet t; nft add chain inet t c '{ type filter hook prerouting priority raw; }'; nft add rule inet t c ip saddr 198.51.100.10 drop"); err != nil {
@@ -105,7 +105,7 @@ func TestSessionThatSomebodySitsAt(t *testing.T) {
 	if err := l.Honest.Connect(At(VictimHonest, 22), time.Second); err == nil {
 		t.Error("connected through a drop rule")
 	}
-	if err := l.Attacker.Connect(At(VictimAttacker, 22), 5*time.Second); err != nil {
+	if err := l.Attacker.Connect(At(VictimAttacker, 22), 30*time.Second); err != nil {
 		t.Errorf("the other host: %v", err)
 	}
 }

@@ -45,7 +45,7 @@ func (l Login) options(more ...string) []string {
 	opts := []string{"-F", "none"}
 	for _, o := range append([]string{
 		"UserKnownHostsFile=/dev/null", "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=no", "LogLevel=ERROR",
-		"ConnectTimeout=3", "ConnectionAttempts=1", "NumberOfPasswordPrompts=1", "PubkeyAuthentication=no",
+		"ConnectTimeout=8", "ConnectionAttempts=1", "NumberOfPasswordPrompts=1", "PubkeyAuthentication=no",
 		"PreferredAuthentications=password", fmt.Sprintf("Port=%d", max(l.Port, 22)),
 	}, more...) {
 		opts = append(opts, "-o", o)
@@ -66,7 +66,7 @@ func (l Login) user() string {
 func (l Login) target() string { return l.user() + "@" + l.To.String() }
 
 // tries bounds every client: none may hold a test up.
-const tries = 20 * time.Second
+const tries = time.Minute
 
 // try runs a client on the host and says how it ended. The error is for a client that could not be run at all.
 func (h *Host) try(ctx context.Context, name string, args ...string) (End, error) {

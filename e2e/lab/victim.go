@@ -183,7 +183,7 @@ ln -sf /run/systemd/journal/dev-log /dev/log`)
 }
 
 // StopLog ends rsyslogd or journald; what sshd says meanwhile is lost.
-func (v *Victim) StopLog() error { return v.log.Stop(5 * time.Second) }
+func (v *Victim) StopLog() error { return v.log.Stop(30 * time.Second) }
 
 // ReopenLog tells rsyslogd that its file was renamed, as Debian's logrotate does.
 func (v *Victim) ReopenLog() error { return v.log.Signal(syscall.SIGHUP) }
@@ -214,9 +214,9 @@ func (v *Victim) startSSHD(ctx context.Context) error {
 	})
 }
 
-// until waits up to ten seconds for ready; it is an error if the program ends first.
+// until waits up to a minute for ready; it is an error if the program ends first.
 func (p *Proc) until(ctx context.Context, what string, ready func() bool) error {
-	err := Poll(ctx, 10*time.Second, func() (bool, error) {
+	err := Poll(ctx, time.Minute, func() (bool, error) {
 		select {
 		case <-p.Done():
 			return false, fmt.Errorf("it ended: %w", p.err)
