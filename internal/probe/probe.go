@@ -69,4 +69,7 @@ type Host struct {
 	Sites         []string           // URLs
 	Domains       []string
 	BigBlueButton string // folder of a BigBlueButton server's properties, "" for the usual one
+
+	// Guard asks the guard for its numbers; nil: nobody does.
+	Guard func(ctx context.Context) (*Guard, error)
 }

@@ -1,4 +1,4 @@
 package probe
 
 // serviceProbes read what runs on the machine: containers, the guard, servers.
-var serviceProbes = []Probe{containersProbe, servicesProbe}
+var serviceProbes = []Probe{containersProbe, servicesProbe, guardProbe}
