@@ -137,10 +137,10 @@ func printListNotes(w io.Writer, l *api.ListState, f *api.FetchedList, now time.
 		fmt.Fprintf(w, "  %s: %s\n", l.Name, tocsin.Printable(fmt.Sprintf(format, args...)))
 	}
 	if l.Members > 0 {
-		say("%s; they are let through", api.Count(l.Members, "address of your members is in it", "addresses of your members are in it"))
+		say("%s, and let through", api.Count(l.Members, "address of your members is in it", "addresses of your members are in it"))
 	}
 	if l.Allowed > 0 {
-		say("%s addresses in it; they are let through", api.Count(l.Allowed, "entry of the allow list has", "entries of the allow list have"))
+		say("%s addresses in it, which are let through", api.Count(l.Allowed, "entry of the allow list has", "entries of the allow list have"))
 	}
 	switch {
 	case l.Problem != "":

@@ -119,13 +119,13 @@ func (g *Guard) flushFirst() {
 
 func (g *Guard) takeLogin(e event) {
 	e.cell.jail.Login(e.login)
-	if e.seen {
-		return
+	if e.login.Opened && !e.seen {
+		e.cell.tally.logins++
 	}
 	if e.login.Opened {
-		e.cell.tally.logins++
 		g.listsChanged() // a list must not lock out who has just logged in
 	}
+	// One from before the first start is seen, and yet nobody has kept it. What is kept already is kept once.
 	g.store.PutLogin(*e.login)
 }
 

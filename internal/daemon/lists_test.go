@@ -114,6 +114,28 @@ func TestListsAreTakenKeptAndDropped(t *testing.T) {
 	})
 }
 
+// Who logged in shortly before the first start is known as well: no list locks him out, and nobody reports him.
+func TestMembersFromBeforeTheFirstStart(t *testing.T) {
+	w := newWorld(t, twoLists)
+	w.logsIn("1.2.3.4", "marie")
+	w.start()
+	ctx := context.Background()
+	w.until("the login is known", func() bool {
+		s, err := w.Spared(ctx, netip.MustParsePrefix("1.2.3.4/32"))
+		return err == nil && s.Known
+	})
+	l, err := w.GiveList(ctx, "drop", strings.NewReader(delivery(t, "drop", "1.2.3.4", "1.2.3.5")))
+	if err != nil || l.Members != 1 || l.Entries != 1 {
+		t.Errorf("%+v, %v; want the member let through", l, err)
+	}
+	for range 2 {
+		w.again()
+	}
+	if s, err := w.Status(ctx); err != nil || s.Jails[0].Logins != 0 {
+		t.Errorf("logins since the start: %+v, %v; want none", s.Jails, err)
+	}
+}
+
 // An old list stays in force, and doctor says how old it is, also where it was only just handed over.
 func TestOldListsAreTold(t *testing.T) {
 	w := newWorld(t, twoLists)

@@ -28,7 +28,7 @@ func sharingText(c *config.Config) string {
 	if u, err := url.Parse(host); err == nil {
 		host = u.Host
 	}
-	return fmt.Sprintf("the address, the time to the minute, the kind and the number of failures of whom %s %s bans go to %s, which publishes them; no log line, no user or host name",
+	return fmt.Sprintf("whom %s %s bans is reported to %s, which publishes it: address, kind and number of failures, time to the minute; never a log line, a user or a host name",
 		jailsText(len(c.Report.Jails)), strings.Join(slices.Sorted(maps.Keys(c.Report.Jails)), ", "), host)
 }
 
