@@ -198,9 +198,9 @@ func (r *networkReader) describeTraffic(name string, i *netInterface) *munin.Ser
 	about := "The card does not say how fast it is, as is usual for virtual ones: set capacity, or see if_capacity for what it carried at most."
 	switch n, from := r.most(name, i); from {
 	case "set":
-		about = fmt.Sprintf("Its capacity is set to %s bit/s.", si(n*8))
+		about = fmt.Sprintf("Its capacity is set to %sbit/s.", si(n*8))
 	case "said by the card":
-		about = fmt.Sprintf("The card says that it can do %s bit/s.", si(n*8))
+		about = fmt.Sprintf("The card says that it can do %sbit/s.", si(n*8))
 	}
 	s := describe("if_"+fieldTail(name), fmt.Sprintf(`
 		graph_order down up
