@@ -34,10 +34,10 @@ test: setup build unit e2e
 
 unit: setup
 	@[ -n "$(RACE)" ] || echo "unit: no C compiler here, testing without the race detector" >&2
-	$(GO) test $(RACE) -timeout 15m $(UNIT)
+	$(GO) test $(RACE) -timeout 60m $(UNIT)
 
 e2e: setup
-	$(GO) test -v -count=1 -timeout 15m ./e2e/...
+	$(GO) test -v -count=1 -timeout 60m ./e2e/...
 
 check: setup
 	scripts/check.sh $(RACE)

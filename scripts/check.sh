@@ -45,7 +45,7 @@ esac
 
 step "tests and coverage"
 # shellcheck disable=SC2046 # a list of packages
-if ! go test "$@" -cover -timeout 15m $(go list ./... | grep -v /e2e) >"$out" 2>&1; then
+if ! go test "$@" -cover -timeout 60m $(go list ./... | grep -v /e2e) >"$out" 2>&1; then
 	cat "$out"
 	exit 1
 fi

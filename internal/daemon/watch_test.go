@@ -358,7 +358,7 @@ func TestNothingOfTheTimeOffIsReported(t *testing.T) {
 	s := share(t, fake.Options{}, reportSettings)
 	s.following()
 	s.fails(5, "1.2.3.4", "canaryuser")
-	s.await("the first is reported", func() bool { return len(s.service.Reports()) == 1 })
+	s.await("the first is reported", func() bool { return s.reports().Sent == 1 })
 
 	s.configure("")
 	s.reloaded()
@@ -398,7 +398,7 @@ func TestForgetAlone(t *testing.T) {
 	ctx := context.Background()
 	s.following()
 	s.fails(5, "1.2.3.4", "canaryuser")
-	s.await("it is reported", func() bool { return len(s.service.Reports()) == 1 })
+	s.await("it is reported", func() bool { return s.reports().Sent == 1 })
 	o := WatchOptions{Version: "test", Log: slog.New(slog.DiscardHandler)}
 	var err error
 	if o.Config, err = config.Load(s.conf); err != nil {
