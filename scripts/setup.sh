@@ -30,6 +30,8 @@ make:make
 /lib/systemd/systemd-journal-remote:systemd-journal-remote
 /usr/share/munin/plugins/fail2ban:munin-plugins-core
 rrdtool:rrdtool
+munin-node:munin-node
+/usr/share/munin/munin-update:munin
 '
 case "${1-}" in
 '') ;;
@@ -98,10 +100,14 @@ fi
 
 # A service that came for the tests must not guard, listen or log after the next boot.
 if command -v systemctl >/dev/null 2>&1; then
-	for pair in openssh-server:ssh.service rsyslog:rsyslog.service fail2ban:fail2ban.service sshguard:sshguard.service; do
+	for pair in openssh-server:ssh.service rsyslog:rsyslog.service fail2ban:fail2ban.service sshguard:sshguard.service munin-node:munin-node.service; do
 		case " $missing " in
 		*" ${pair%%:*} "*) systemctl disable "${pair#*:}" >/dev/null 2>&1 || true ;;
 		esac
 	done
 fi
+# Nor must Munin's master ask anybody every five minutes.
+case " $missing " in
+*" munin "*) rm -f /etc/cron.d/munin ;;
+esac
 say "done"
