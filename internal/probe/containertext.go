@@ -9,8 +9,11 @@ import (
 	"tocsin/internal/munin"
 )
 
-// maxLabel is how much of a name that strangers chose is shown, in runes.
-const maxLabel = 80
+// maxLabel is how much of a name that strangers chose is shown, maxTold how much of an error that they worded, in runes.
+const (
+	maxLabel = 80
+	maxTold  = 400
+)
 
 // readingOf asks value for each field of a service. A field without a value (NaN) is unknown.
 func readingOf(s *munin.Service, value func(field string) float64) Reading {
@@ -32,15 +35,20 @@ func from(m map[string]float64) func(string) float64 {
 }
 
 // plain makes one line without anything invisible of a name that strangers chose, for labels. It is never empty.
-func plain(s string) string {
+func plain(s string) string { return plainUpTo(s, maxLabel) }
+
+// told is plain for errors that name what strangers said.
+func told(err error) string { return plainUpTo(err.Error(), maxTold) }
+
+func plainUpTo(s string, most int) string {
 	s = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r
 	}, s))
-	if runes := []rune(s); len(runes) > maxLabel {
-		s = string(runes[:maxLabel-1]) + "…"
+	if runes := []rune(s); len(runes) > most {
+		s = string(runes[:most-1]) + "…"
 	}
 	if s == "" {
 		return "?"

@@ -272,4 +272,3 @@ func askFastCGI(conn net.Conn, page, query string) ([]byte, error) {
 	}
 	return nil, errors.New("its answer does not end")
 }
-
