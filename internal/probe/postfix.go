@@ -184,7 +184,7 @@ func parseArrival(b []byte) time.Time {
 // mailProbe counts what Postfix does with mails, by what it logs. The log belongs to root and adm, so root reads it; the
 // journal would cost a process, so that where only the journal has the log there is nothing to read.
 var mailProbe = Probe{
-	Name: "postfix-mail", Doubles: []string{"postfix_mailstats", "postfix_mailvolume"}, Interval: 30 * time.Second, Root: true,
+	Name: "postfix_mail", Doubles: []string{"postfix_mailstats", "postfix_mailvolume"}, Interval: 30 * time.Second, Root: true,
 	New: func(h *Host) (Reader, error) {
 		if !anyThere(h.Root, "etc/postfix/main.cf") {
 			return nil, &Off{"no Postfix here"}
