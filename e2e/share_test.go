@@ -241,6 +241,68 @@ ip route replace 192.0.2.0/24 dev attacker; ip route replace 41.0.0.0/24 dev att
 	packets()
 }
 
+// Lists that are none are not used: the one in force stays, the reason is said, and somebody may use what there is.
+func TestBadListsAreNotUsed(t *testing.T) {
+	const entries = 100
+	list := func(n int) []fake.Listed {
+		all := scored(listed)
+		for i := range n - 1 {
+			all = append(all, fake.Listed{Addr: netip.AddrFrom4([4]byte{31, 0, 0, byte(i)}), Country: "FR", Score: 100})
+		}
+		return all
+	}
+	s := share(t, 3*time.Minute, fake.Options{List: list(entries)})
+	s.unit()
+	s.configure(sshd + listing + "[report]\nurl = \"" + serviceURL + "\"\n")
+	s.run("--config", configFile)
+	s.startWatch()
+	s.inForce("abuseipdb", entries)
+	for _, tt := range []struct {
+		name  string
+		fault fake.Kind
+		list  int
+		want  string // what is said
+	}{
+		{"500", fake.Error500, entries, "500"},
+		{"a page with status 200", fake.PageHTML, entries, "no list"},
+		{"cut", fake.CutHalf, entries, "the answer was lost"},
+		{"429 of the machine before the service", fake.Busy, entries, "429"},
+		{"empty", "", 0, "it is empty"},
+		{"less than half", "", entries/2 - 1, "less than half"},
+	} {
+		s.watch.Kill()
+		if tt.fault != "" {
+			s.service.Inject(fake.Fault{Kind: tt.fault, Endpoint: fake.Blacklist, Times: 1})
+		}
+		s.service.SetList(list(max(tt.list, 1))[:tt.list])
+		s.turn("abuseipdb")
+		asked := len(s.service.Requests())
+		s.startWatch()
+		var said string
+		s.within(30*time.Second, tt.name+" to be noticed", func() (bool, error) {
+			w := s.reputation().Watch
+			if w == nil || len(s.service.Requests()) == asked || len(w.Lists) != 1 {
+				return false, nil
+			}
+			said = w.Lists[0].Error + strings.Join(w.Lists[0].Refused, "; ")
+			return said != "" && !strings.Contains(said, "interrupted"), nil
+		})
+		if !strings.Contains(said, tt.want) {
+			t.Errorf("%s: it says %q, want %q", tt.name, said, tt.want)
+		}
+		if l := s.list("abuseipdb"); !l.InForce || l.Entries != entries {
+			t.Errorf("%s: in force are %d entries, want %d", tt.name, l.Entries, entries)
+		}
+		s.knocks(listed, 22, false)
+	}
+	if text := s.must("reputation"); !strings.Contains(text, "tocsin reputation accept abuseipdb") {
+		t.Errorf("tocsin reputation does not say how the list can be used:\n%s", text)
+	}
+	s.must("reputation", "accept", "abuseipdb")
+	s.inForce("abuseipdb", entries/2-1)
+	s.knocks(listed, 22, false)
+}
+
 // Lists of half a million addresses are swapped while a listed one knocks a thousand times a second, and an honest one a
 // hundred times: of the listed none gets through, and of the honest no packet is dropped.
 func TestSwapUnderFire(t *testing.T) {
