@@ -81,7 +81,24 @@ func (s *session) question() api.DecisionsQuery {
 	if cursor == 0 {
 		return api.DecisionsQuery{After: -1} // where it stands: what was before is not reported
 	}
-	return api.DecisionsQuery{After: max(cursor, 0), Limit: atOnce, Wait: guardWaits}
+	q := api.DecisionsQuery{After: max(cursor, 0), Limit: atOnce, Wait: guardWaits}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.heard.IsZero() { // reports wait for an answer
+		q.Wait = 0
+	}
+	return q
+}
+
+// sendReports sends once the guard has answered: before that nobody can say who is spared, and a report that was under way
+// when the last watch process was killed would be put off for a minute instead of being repeated at once.
+func (s *session) sendReports(ctx context.Context) error {
+	select {
+	case <-s.met:
+		return s.reporter.Run(ctx)
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // takeIn gives the guard's news to the reports.
@@ -90,6 +107,7 @@ func (s *session) takeIn(ctx context.Context, news *api.Decisions) error {
 	s.heard = time.Now()
 	clear(s.known)
 	s.mu.Unlock()
+	s.meets()
 	if s.reporter == nil {
 		return nil
 	}

@@ -73,8 +73,11 @@ type session struct {
 	mu     sync.Mutex
 	handed map[string]bool      // the guard has what is kept
 	poked  map[string]chan bool // lists that were accepted by hand
-	heard  time.Time            // when the guard answered last
+	heard  time.Time            // when the guard answered last; zero: it did not when it was asked last
 	known  map[string]report.Why
+
+	met   chan struct{} // closed when the guard has answered for the first time
+	meets func()        // closes it
 }
 
 // errReload ends a session that is to begin anew.
@@ -233,7 +236,7 @@ func (w *watcher) session(ctx context.Context, conf *config.Config, reload <-cha
 	}
 	spawn(s.followGuard)
 	if s.reporter != nil {
-		spawn(s.reporter.Run)
+		spawn(s.sendReports)
 	}
 	select {
 	case <-ctx.Done():
@@ -255,7 +258,9 @@ func (w *watcher) tidy(conf *config.Config) {
 func (w *watcher) newSession(ctx context.Context, conf *config.Config) (*session, error) {
 	s := &session{
 		w: w, conf: conf, handed: map[string]bool{}, poked: map[string]chan bool{}, known: map[string]report.Why{},
+		met: make(chan struct{}),
 	}
+	s.meets = sync.OnceFunc(func() { close(s.met) })
 	var err error
 	if s.host, err = os.Hostname(); err != nil {
 		w.log.Warn("this machine has no name: lists are fetched at the same time as on others without one", "err", err)
