@@ -43,7 +43,7 @@ func output(t *testing.T, name string, args ...string) string {
 
 func TestUnitIsWellFormed(t *testing.T) {
 	need(t, "systemd-analyze")
-	for _, unit := range []string{unit, "../packaging/tocsin-runner.service", "../packaging/tocsin-watch.service"} {
+	for _, unit := range []string{unit, "../packaging/tocsin-restore.service", "../packaging/tocsin-runner.service", "../packaging/tocsin-watch.service"} {
 		text, err := os.ReadFile(unit)
 		if err != nil {
 			t.Fatal(err)
@@ -191,6 +191,7 @@ func TestPackageIsWhole(t *testing.T) {
 		"lrwxrwxrwx root/root .* ./usr/lib/tocsin/bin/fail2ban-regex -> ../../../bin/tocsin\n",
 		"-rw-r--r-- root/root .* ./etc/tocsin/tocsin.toml\n",
 		"-rw-r--r-- root/root .* ./lib/systemd/system/tocsin-guard.service\n",
+		"-rw-r--r-- root/root .* ./lib/systemd/system/tocsin-restore.service\n",
 		"-rw-r--r-- root/root .* ./lib/systemd/system/tocsin-runner.service\n",
 		"-rw-r--r-- root/root .* ./lib/systemd/system/tocsin-watch.service\n",
 		"-rw-r--r-- root/root .* ./usr/lib/sysusers.d/tocsin.conf\n",

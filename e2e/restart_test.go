@@ -66,3 +66,46 @@ func TestProcessesAreStartedAgain(t *testing.T) {
 		t.Errorf("left behind: %q", left)
 	}
 }
+
+// At boot the kernel knows nothing. Before the network is up bans and lists are back, and the guard takes them over.
+func TestRestoreAtBoot(t *testing.T) {
+	s := newScene(t, 2*time.Minute)
+	need(t, "nft", "ps")
+	s.write("/run/lab/l.txt", "41.0.0.66\n41.1.0.0/16\n", 0o644)
+	s.configure(sshd + "[[list]]\nname = \"drop\"\nurl = \"file:/run/lab/l.txt\"\n")
+	s.run("--config", configFile)
+	s.must("ban", "192.0.2.99")
+	s.must("allow", "192.0.2.7")
+	s.within(30*time.Second, "the list to be in force", func() (bool, error) {
+		rules, err := s.Victim.Run(s.ctx, "nft", "list", "table", "inet", "tocsin")
+		return strings.Contains(rules, "41.0.0.66"), err
+	})
+	if said, code := s.try("--config", configFile, "restore"); code == api.ExitDone {
+		t.Errorf("restored beside a guard: %s", said)
+	}
+	s.stop()
+	if _, err := s.Victim.Run(s.ctx, "nft", "flush", "ruleset"); err != nil {
+		t.Fatal(err)
+	}
+	if said := s.must("--config", configFile, "restore"); !strings.Contains(said, "1 ban and 1 list in force again") {
+		t.Errorf("restore said %q", said)
+	}
+	rules, err := s.Victim.Run(s.ctx, "nft", "list", "table", "inet", "tocsin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"192.0.2.99 timeout", "192.0.2.7", "41.0.0.66", "41.1.0.0/16", "chain list_drop_all"} {
+		if !strings.Contains(rules, want) {
+			t.Errorf("%q is not in force:\n%s", want, rules)
+		}
+	}
+	s.again()
+	if bans := ask[api.Bans](s, "bans"); len(bans.Bans) != 1 {
+		t.Errorf("bans of the guard that follows: %+v, want the one", bans.Bans)
+	}
+	s.must("off")
+	s.stop()
+	if said := s.must("--config", configFile, "restore"); !strings.Contains(said, "the emergency exit is open") {
+		t.Errorf("restore with the exit open said %q", said)
+	}
+}

@@ -25,7 +25,7 @@ for name in fail2ban-client fail2ban-regex; do
 	ln -s ../../../bin/tocsin "$root/usr/lib/tocsin/bin/$name"
 done
 install -D -m 644 packaging/tocsin.toml "$root/etc/tocsin/tocsin.toml"
-for unit in tocsin-guard tocsin-runner tocsin-watch; do
+for unit in tocsin-guard tocsin-restore tocsin-runner tocsin-watch; do
 	install -D -m 644 "packaging/$unit.service" "$root/lib/systemd/system/$unit.service"
 done
 install -D -m 644 packaging/tocsin.sysusers "$root/usr/lib/sysusers.d/tocsin.conf"

@@ -42,11 +42,12 @@ type cli struct {
 	Unban  unbanCmd  `cmd:"" help:"Lift bans."`
 	Allow  allowCmd  `cmd:"" help:"Never ban an address; without an address, the allow list."`
 
-	Run    runCmd    `cmd:"" help:"Guard this machine."`
-	Off    offCmd    `cmd:"" help:"Emergency exit: let everybody in, until tocsin on. Works without a running guard."`
-	On     onCmd     `cmd:"" help:"End the emergency exit."`
-	Reload reloadCmd `cmd:"" help:"Read the configuration again. A bad one changes nothing."`
-	Doctor doctorCmd `cmd:"" help:"What is wrong with the guard itself, and what to type."`
+	Run     runCmd     `cmd:"" help:"Guard this machine."`
+	Restore restoreCmd `cmd:"" help:"Put bans and lists into the firewall again, as the last guard left them, and end. For the boot."`
+	Off     offCmd     `cmd:"" help:"Emergency exit: let everybody in, until tocsin on. Works without a running guard."`
+	On      onCmd      `cmd:"" help:"End the emergency exit."`
+	Reload  reloadCmd  `cmd:"" help:"Read the configuration again. A bad one changes nothing."`
+	Doctor  doctorCmd  `cmd:"" help:"What is wrong with the guard itself, and what to type."`
 
 	Import importCmd `cmd:"" help:"Take over bans and read positions from fail2ban."`
 	Diff   diffCmd   `cmd:"" help:"Who fail2ban and Tocsin would each ban, and why they differ."`
