@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,7 @@ func TestKept(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		began := time.Now()
+		var mu sync.Mutex
 		var starts []time.Duration
 		lives := func(n int) time.Duration {
 			if n == 9 {
@@ -29,8 +31,14 @@ func TestKept(t *testing.T) {
 		}
 		idle := false
 		k := &kept{name: "x", what: "the x process", lacks: "nothing works", log: slog.New(slog.DiscardHandler)}
-		k.wanted = func() bool { return !idle }
+		k.wanted = func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return !idle
+		}
 		k.start = func() (<-chan error, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			starts = append(starts, time.Since(began))
 			n := len(starts)
 			if n == 3 {
@@ -38,9 +46,9 @@ func TestKept(t *testing.T) {
 			}
 			ended := make(chan error, 1)
 			time.AfterFunc(lives(n), func() {
-				if n == 11 {
-					idle = true
-				}
+				mu.Lock()
+				idle = n == 11
+				mu.Unlock()
 				ended <- nil
 			})
 			return ended, nil
@@ -48,6 +56,7 @@ func TestKept(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); k.run(ctx, k.begin()) }()
 		time.Sleep(2 * time.Hour)
+		mu.Lock()
 		want := "[0s 1s 3s 7s 15s 31s 1m3s 2m3s 3m3s 1h3m4s 1h3m6s]"
 		if got := fmt.Sprint(starts); got != want {
 			t.Errorf("started after %s, want %s", got, want)
@@ -56,10 +65,13 @@ func TestKept(t *testing.T) {
 			t.Errorf("%d ends, the last %v; want 10 that nobody wanted", n, last)
 		}
 		idle = false
+		mu.Unlock()
 		time.Sleep(time.Minute)
+		mu.Lock()
 		if len(starts) < 12 {
 			t.Error("not started again when there was something to do")
 		}
+		mu.Unlock()
 		cancel()
 		<-done
 	})
