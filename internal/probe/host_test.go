@@ -330,3 +330,8 @@ func BenchmarkRound(b *testing.B) {
 		b.ReportMetric(float64(b.Elapsed().Milliseconds())/float64(b.N)/10_000*100, "%core-at-10s")
 	})
 }
+
+func contextOf(t *testing.T, long time.Duration) (context.Context, context.CancelFunc) {
+	t.Helper()
+	return context.WithTimeout(t.Context(), long)
+}
