@@ -104,8 +104,8 @@ func polled(t *testing.T, n *said, node Node) (p *poll, pass func(time.Duration)
 	return nodes.polls[0], func(d time.Duration) { now += d }
 }
 
-// told writes readings as "node/service.field=value".
-func told(rs []Reading) string {
+// toldBy writes readings as "node/service.field=value".
+func toldBy(rs []Reading) string {
 	var out []string
 	for _, rd := range rs {
 		for _, v := range rd.Values {
@@ -137,7 +137,7 @@ func TestPoll(t *testing.T) {
 	}}
 	p, pass := polled(t, n, Node{Group: "Gandi", Name: "web1"})
 	first := take(t, p)
-	if got, want := told(first), "Gandi;web1/load.load=1.5 Gandi;web1/disk.vda=7 Gandi;web1/disk.vda.io=100 Gandi;web1/seldom.x=9 Gandi;web1/dirty.y=3"; got != want {
+	if got, want := toldBy(first), "Gandi;web1/load.load=1.5 Gandi;web1/disk.vda=7 Gandi;web1/disk.vda.io=100 Gandi;web1/seldom.x=9 Gandi;web1/dirty.y=3"; got != want {
 		t.Errorf("the first poll told %q, want %q", got, want)
 	}
 	if got, want := n.count(), "config dirty x1, config disk x1, config gone x1, config load x1, config seldom x1, fetch disk x1, fetch load x1, fetch seldom x1, list x1"; got != want {
@@ -153,7 +153,7 @@ func TestPoll(t *testing.T) {
 	pass(time.Minute)
 	n.say("fetch load", "load.value 2\n")
 	second := take(t, p)
-	if got, want := told(second), "Gandi;web1/load.load=2 Gandi;web1/disk.vda=7 Gandi;web1/disk.vda.io=100 Gandi;web1/dirty.y=3"; got != want {
+	if got, want := toldBy(second), "Gandi;web1/load.load=2 Gandi;web1/disk.vda=7 Gandi;web1/disk.vda.io=100 Gandi;web1/dirty.y=3"; got != want {
 		t.Errorf("the second poll told %q, want %q", got, want)
 	}
 	if got, want := n.count(), "config dirty x1, config gone x1, fetch disk x1, fetch load x1, list x1"; got != want {
@@ -164,7 +164,7 @@ func TestPoll(t *testing.T) {
 	}
 
 	pass(4 * time.Minute) // five since the first
-	if got := told(take(t, p)); !strings.Contains(got, "seldom.x=9") {
+	if got := toldBy(take(t, p)); !strings.Contains(got, "seldom.x=9") {
 		t.Errorf("after five minutes %q, want what comes every five minutes again", got)
 	}
 	n.count()
@@ -185,11 +185,11 @@ func TestPollDescriptionThatDoesNotFit(t *testing.T) {
 	n.say("fetch a", "x.value 2\nnew.value 5\n")
 	n.say("config a", "graph_title A\nx.label x\nnew.label new\n")
 	pass(misfitAge + time.Minute)
-	if got, want := told(take(t, p)), "n/a.x=2"; got != want {
+	if got, want := toldBy(take(t, p)), "n/a.x=2"; got != want {
 		t.Errorf("told %q, want %q: what is not described does not count", got, want)
 	}
 	pass(time.Minute)
-	if got, want := told(take(t, p)), "n/a.x=2 n/a.new=5"; got != want {
+	if got, want := toldBy(take(t, p)), "n/a.x=2 n/a.new=5"; got != want {
 		t.Errorf("told %q, want %q: the description was asked for again", got, want)
 	}
 	// One that never fits is not asked for its description all the time.
@@ -221,7 +221,7 @@ func TestPollNames(t *testing.T) {
 	} {
 		p, _ := polled(t, &said{banner: "web1.example", answer: answers}, tt.node)
 		rs := take(t, p)
-		if got := told(rs); got != tt.want {
+		if got := toldBy(rs); got != tt.want {
 			t.Errorf("%+v told %q, want %q", tt.node, got, tt.want)
 		}
 		var samples []string
@@ -247,7 +247,7 @@ func TestPollThatBreaksOff(t *testing.T) {
 	n := &said{banner: "n", hangUp: "fetch b", answer: map[string]string{"list": "a b c", "config a": "graph_title A\nx.label x\n", "fetch a": "x.value 1\n", "config b": "graph_title B\nx.label x\n"}}
 	p, _ := polled(t, n, Node{Name: "n"})
 	rs, err := p.take(t.Context())
-	if got := told(rs); err == nil || got != "n/a.x=1" {
+	if got := toldBy(rs); err == nil || got != "n/a.x=1" {
 		t.Errorf("told %q, %v; want what came before the end", got, err)
 	}
 }
