@@ -40,22 +40,29 @@ var parts = []part{
 	{"idle", idle},
 	{"list", lists},
 	{"reports", reports},
+	{"samples", samples},
 }
 
 // bench is what the parts share.
 type bench struct {
-	tocsin string // the program
-	dir    string // for files, gone at the end
-	lines  int    // of the big log
+	tocsin  string // the program
+	dir     string // for files, gone at the end
+	lines   int    // of the big log
+	minutes int    // of samples
 }
 
 func run(ctx context.Context) error {
 	b := &bench{}
-	only := flag.String("only", "", "measure only this `part`: replay, hostile, latency, idle, list, reports")
+	only := flag.String("only", "", "measure only this `part`: replay, hostile, latency, idle, list, reports, samples")
 	flag.StringVar(&b.tocsin, "tocsin", "bin/tocsin", "the `program` to measure")
 	flag.IntVar(&b.lines, "lines", 1_000_000, "`lines` of the log to replay")
+	flag.IntVar(&b.minutes, "minutes", 10, "`minutes` of a hub's samples")
+	store := flag.String("store", "", "what the part samples starts: do what the arguments say with the store in this `folder`")
 	inForce := flag.String("list", "", "what the part list starts: put these `files` in force, one after the other, here")
 	flag.Parse()
+	if *store != "" {
+		return storePart(ctx, *store, flag.Args())
+	}
 	if *inForce != "" {
 		return setLists(ctx, strings.Split(*inForce, ","))
 	}

@@ -98,7 +98,7 @@ func (w *blockWriter) add(l labels.Labels, points []point) error {
 }
 
 func encode(points []point) (chunks.Meta, error) {
-	c := chunkenc.NewXOR2Chunk()
+	c := chunkenc.NewXORChunk() // XOR2, as in raw, is good for times that waver; these do not
 	app, err := c.Appender()
 	if err != nil {
 		return chunks.Meta{}, err

@@ -40,10 +40,7 @@ func openBlocks(ctx context.Context, dir, aside string, ranges []int64) (*blocks
 	}
 	var err error
 	b.compactor, err = promtsdb.NewLeveledCompactorWithOptions(ctx, nil, slog.New(slog.DiscardHandler), ranges, b.pool,
-		promtsdb.LeveledCompactorOptions{
-			EnableOverlappingCompaction: true,
-			FloatChunkEncoding:          func() chunkenc.Encoding { return chunkenc.EncXOR2 },
-		})
+		promtsdb.LeveledCompactorOptions{EnableOverlappingCompaction: true})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -51,7 +51,7 @@ func (d *DB) Maintain(ctx context.Context) error {
 	}
 	now := d.now()
 	d.retain.look(now)
-	errs := []error{d.compactRaw(ctx), d.rollUp(ctx, now)}
+	errs := []error{d.compactRaw(ctx, now), d.rollUp(ctx, now)}
 	for l := fiveMinutes; l <= hours; l++ {
 		errs = append(errs, d.removeOld(l, now), d.levels[l].compact(ctx))
 	}
@@ -67,16 +67,27 @@ func (d *DB) Maintain(ctx context.Context) error {
 
 // compactRaw writes blocks of what is older than three hours in memory. Late samples are written with them; where the clock
 // was set back all samples are late ones, and nothing else would write them.
-func (d *DB) compactRaw(ctx context.Context) error {
+func (d *DB) compactRaw(ctx context.Context, now int64) error {
 	d.raw.ForceHeadMMap()
 	if err := d.raw.Compact(ctx); err != nil {
 		return err
 	}
-	h := d.raw.Head()
-	if h.MinOOOTime() <= h.MaxOOOTime() && h.MaxOOOTime()-h.MinOOOTime() > window5m*3/2 {
-		return d.raw.CompactOOOHead(ctx)
+	d.mu.Lock()
+	seen := late{newest: d.raw.Head().MaxOOOTime(), n: d.stats.Late, at: now}
+	d.mu.Unlock()
+	if d.late.at == 0 {
+		d.late = seen
 	}
-	return nil
+	if seen.newest == d.late.newest && seen.n == d.late.n || now-d.late.at < window5m && now >= d.late.at {
+		return nil
+	}
+	d.late = seen
+	return d.raw.CompactOOOHead(ctx)
+}
+
+// late is what was known of late samples when they were last written as blocks.
+type late struct {
+	newest, n, at int64
 }
 
 // retain holds removal back after the clock leapt ahead, for a day: a clock that is wrong must not cost history.

@@ -191,9 +191,13 @@ type rolled struct {
 // rollUp writes every window that is settled at now.
 func (d *DB) rollUp(ctx context.Context, now int64) error {
 	r := d.rolledTo()
-	// The clock went back: what lies ahead of it now was rolled up too early.
-	r.FiveMinutes = min(r.FiveMinutes, floorTo(now, window5m))
-	r.Hours = min(r.Hours, floorTo(now, window1h))
+	if r.FiveMinutes > now {
+		// The clock went back: what lies ahead of it now was rolled up too early.
+		r.FiveMinutes, r.Hours = floorTo(now, window5m), min(r.Hours, floorTo(now, window1h))
+		if err := d.setRolled(r); err != nil {
+			return err
+		}
+	}
 	settled := now - d.o.Lateness.Milliseconds()
 	for ctx.Err() == nil {
 		from, ok := d.nextRaw(r.FiveMinutes)

@@ -92,7 +92,8 @@ type DB struct {
 	broken atomic.Bool     // the write-ahead log failed: raw is opened anew before anything is appended
 	levels [levels]*blocks // none for raw
 
-	maintaining sync.Mutex
+	maintaining sync.Mutex // held by Maintain and Import
+	late        late
 	rolled      atomic.Pointer[rolled]
 	retain      retain
 
