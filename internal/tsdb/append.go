@@ -266,11 +266,8 @@ func (d *DB) mend() error {
 	if !d.broken.Load() || d.closed {
 		return nil
 	}
-	if d.raw != nil {
-		if err := d.raw.Close(); err != nil {
-			d.o.Log.Debug("the store of samples was closed after a failure", "err", err)
-		}
-		d.raw = nil
+	if err := d.closeRaw(); err != nil {
+		d.o.Log.Debug("the store of samples was closed after a failure", "err", err)
 	}
 	if err := d.openRaw(); err != nil {
 		return fmt.Errorf("open the samples again after the disk failed: %w", err)

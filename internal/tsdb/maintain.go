@@ -46,9 +46,6 @@ func (d *DB) Maintain(ctx context.Context) error {
 		return err
 	}
 	defer end()
-	if d.raw == nil {
-		return nil // the next Append opens it
-	}
 	now := d.now()
 	d.retain.look(now)
 	errs := []error{d.compactRaw(ctx, now), d.rollUp(ctx, now)}
@@ -68,6 +65,9 @@ func (d *DB) Maintain(ctx context.Context) error {
 // compactRaw writes blocks of what is older than three hours in memory. Late samples are written with them; where the clock
 // was set back all samples are late ones, and nothing else would write them.
 func (d *DB) compactRaw(ctx context.Context, now int64) error {
+	if !d.hasRoom() {
+		return nil // samples stay in memory and in the write-ahead log, which has them already
+	}
 	d.raw.ForceHeadMMap()
 	if err := d.raw.Compact(ctx); err != nil {
 		return err

@@ -39,9 +39,14 @@ const (
 func (l level) span() int64 { return [levels]int64{0, step5m, step1h}[l] }
 
 // choose is the rule which database a selector reads: the coarsest whose step is not longer than the step of the query, or a
-// quarter of the range, where the selector has one (functions over a range want some points in it).
+// quarter of the range, where the selector has one (functions over a range want some points in it). Functions that look at
+// single samples read raw.
 func choose(hints *storage.SelectHints) level {
 	if hints == nil {
+		return raw
+	}
+	switch hints.Func {
+	case "count_over_time", "changes", "resets":
 		return raw
 	}
 	need := hints.Step

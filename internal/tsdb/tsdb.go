@@ -235,6 +235,7 @@ func (d *DB) openRaw() error {
 	o.StripeSize = 1 << 10
 	o.HeadChunksWriteBufferSize = 64 << 10
 	o.IsolationDisabled = true
+	o.BlockReloadInterval = 1000 * time.Hour // Maintain does what it does then, and looks at the disk before
 	o.FloatChunkEncoding = chunkenc.EncXOR2
 	o.EnableExemplarStorage = false
 	// Append looks at the clock; the database only has to take what Append lets through, also when the clock was set back.
@@ -292,9 +293,7 @@ func (d *DB) Close() error {
 
 func (d *DB) closeAll() error {
 	var errs []error
-	if d.raw != nil {
-		errs = append(errs, d.raw.Close())
-	}
+	errs = append(errs, d.closeRaw())
 	for _, b := range d.levels {
 		if b != nil {
 			errs = append(errs, b.close())
@@ -306,6 +305,20 @@ func (d *DB) closeAll() error {
 	return nil
 }
 
+// closeRaw closes raw. Prometheus's database panics where it cannot write; what it wanted to write is in the write-ahead log.
+func (d *DB) closeRaw() (err error) {
+	if d.raw == nil {
+		return nil
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("close raw: %v", r)
+		}
+		d.raw = nil
+	}()
+	return d.raw.Close()
+}
+
 // errClosed is what a store answers after Close.
 var errClosed = errors.New("the store of samples is closed")
 
@@ -315,6 +328,10 @@ func (d *DB) begin() (end func(), err error) {
 	if d.closed {
 		d.use.RUnlock()
 		return nil, errClosed
+	}
+	if d.raw == nil {
+		d.use.RUnlock()
+		return nil, errors.New("the store of samples could not be opened again after the disk failed; the next sample tries it")
 	}
 	return d.use.RUnlock, nil
 }
