@@ -2,6 +2,7 @@ package tsdb
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -16,7 +17,7 @@ import (
 	"tocsin"
 )
 
-// childFrom and childDir make a child of the test binary: the first round of it, and the folder of its store.
+// childDir and childFrom make a child of the test binary: the folder of its store, and its first round.
 const (
 	childDir  = "TOCSIN_TSDB_CHILD_DIR"
 	childFrom = "TOCSIN_TSDB_CHILD_FROM"
@@ -44,16 +45,12 @@ func child(ctx context.Context, dir string, from int) error {
 	if err != nil {
 		return err
 	}
-	failed := make(chan error, 1)
 	for round := from; ; round++ {
-		c := &clock{t0.Add(time.Duration(round) * childRound)}
+		c.t = t0.Add(time.Duration(round) * childRound)
 		var samples []tocsin.Sample
 		for i := range childSeries {
 			samples = append(samples, tocsin.Sample{Series: series(i), T: c.t.UnixMilli(), Value: float64(round)})
 		}
-		d.mu.Lock()
-		d.o.Now = c.now
-		d.mu.Unlock()
 		if taken, err := d.Append(ctx, samples); err != nil || taken.Stored+taken.Double != childSeries {
 			return fmt.Errorf("%+v: %w", taken, err)
 		}
@@ -62,11 +59,6 @@ func child(ctx context.Context, dir string, from int) error {
 			if err := d.Maintain(ctx); err != nil {
 				return err
 			}
-		}
-		select {
-		case err := <-failed:
-			return err
-		default:
 		}
 	}
 }
@@ -122,7 +114,6 @@ func TestKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// The child may have stored a round that it had no time to tell of.
 		if n := int(r.Value.(promql.Vector)[0].F); n != (acknowledged+1)*childSeries {
 			t.Errorf("%d samples, want %d", n, (acknowledged+1)*childSeries)
 		}
@@ -193,7 +184,8 @@ func TestDamagedLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := len(text) * 3 / 4; i < len(text)*3/4+50; i++ {
+	end := len(bytes.TrimRight(text, "\x00")) // the last page is not full
+	for i := end * 3 / 4; i < end*3/4+50; i++ {
 		text[i] ^= 0x55
 	}
 	if err := os.WriteFile(segments[0], text, 0o600); err != nil {
