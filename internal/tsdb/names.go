@@ -70,18 +70,19 @@ func (q rawQuerier) LabelValues(ctx context.Context, name string, hints *storage
 		if err != nil {
 			return nil, nil, err
 		}
-		switch {
-		case len(bases) == 0:
-		case name == labels.MetricName:
-			for _, b := range bases {
-				values = append(values, b+suffix)
+		// Without a matcher of the name the values of other labels are there already.
+		if len(bases) == 0 || name != labels.MetricName && len(names) == 0 {
+			continue
+		}
+		more, _, err := q.Querier.LabelValues(ctx, name, hints, append(slices.Clip(others), oneOf(bases))...)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, v := range more {
+			if name == labels.MetricName {
+				v += suffix
 			}
-		case len(names) > 0: // without them the values are there already
-			more, _, err := q.Querier.LabelValues(ctx, name, hints, append(slices.Clip(others), oneOf(bases))...)
-			if err != nil {
-				return nil, nil, err
-			}
-			values = append(values, more...)
+			values = append(values, v)
 		}
 	}
 	slices.Sort(values)
