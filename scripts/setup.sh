@@ -29,6 +29,13 @@ fsfreeze:util-linux
 make:make
 /lib/systemd/systemd-journal-remote:systemd-journal-remote
 /usr/share/munin/plugins/fail2ban:munin-plugins-core
+nginx:nginx-light
+apache2:apache2
+/usr/lib/php/php-fpm-socket-helper:php-fpm
+mariadbd:mariadb-server
+pg_createcluster:postgresql
+unbound:unbound
+named:bind9
 rrdtool:rrdtool
 munin-node:munin-node
 /usr/share/munin/munin-update:munin
@@ -100,7 +107,9 @@ fi
 
 # A service that came for the tests must not guard, listen or log after the next boot.
 if command -v systemctl >/dev/null 2>&1; then
-	for pair in openssh-server:ssh.service rsyslog:rsyslog.service fail2ban:fail2ban.service sshguard:sshguard.service munin-node:munin-node.service; do
+	for pair in openssh-server:ssh.service rsyslog:rsyslog.service fail2ban:fail2ban.service sshguard:sshguard.service munin-node:munin-node.service \
+		nginx-light:nginx.service apache2:apache2.service mariadb-server:mariadb.service postgresql:postgresql.service \
+		unbound:unbound.service bind9:named.service php-fpm:php8.2-fpm.service php-fpm:php8.4-fpm.service; do
 		case " $missing " in
 		*" ${pair%%:*} "*) systemctl disable "${pair#*:}" >/dev/null 2>&1 || true ;;
 		esac

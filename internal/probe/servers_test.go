@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -72,13 +73,22 @@ func TestNginx(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var mu sync.Mutex // held by the handler and by whoever changes or reads these
 	var asked []string
 	answer := func(w http.ResponseWriter, r *http.Request) { w.Write(page) }
+	from := func(f func(w http.ResponseWriter, r *http.Request)) {
+		mu.Lock()
+		defer mu.Unlock()
+		answer = f
+	}
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { t.Error("somebody followed a redirect") }))
 	defer elsewhere.Close()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
 		asked = append(asked, r.Host+r.URL.Path)
-		answer(w, r)
+		f := answer
+		mu.Unlock()
+		f(w, r)
 	}))
 	defer s.Close()
 	dir := t.TempDir()
@@ -99,9 +109,12 @@ func TestNginx(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rs, err := r.Read(t.Context()); err != nil || len(rs) != 3 || !slices.Equal(asked, []string{"status.example/numbers", "status.example/numbers"}) {
+	rs, err := r.Read(t.Context())
+	mu.Lock()
+	if err != nil || len(rs) != 3 || !slices.Equal(asked, []string{"status.example/numbers", "status.example/numbers"}) {
 		t.Errorf("%d readings, %v, asked for %q", len(rs), err, asked)
 	}
+	mu.Unlock()
 	for name, a := range map[string]func(w http.ResponseWriter, r *http.Request){
 		"403":      func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", http.StatusForbidden) },
 		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
@@ -113,12 +126,12 @@ func TestNginx(t *testing.T) {
 			w.Write(page[:20])
 		},
 	} {
-		answer = a
+		from(a)
 		if rs, err := r.Read(t.Context()); err == nil {
 			t.Errorf("%s: %d readings and no error", name, len(rs))
 		}
 	}
-	answer = func(w http.ResponseWriter, r *http.Request) { w.Write(page) }
+	from(func(w http.ResponseWriter, r *http.Request) { w.Write(page) })
 	if rs, err := r.Read(t.Context()); err != nil || len(rs) != 3 {
 		t.Errorf("after all that: %d readings, %v", len(rs), err)
 	}
@@ -340,14 +353,15 @@ func TestUnbound(t *testing.T) {
 }
 
 // fakeMySQL answers like a server: method "" lets everybody in, another one is asked for first.
-func fakeMySQL(t *testing.T, socket, method string, refuse bool, tables map[string][][2]string) (asked *[]string) {
+func fakeMySQL(t *testing.T, socket, method string, refuse bool, tables map[string][][2]string) (asked func() []string) {
 	t.Helper()
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	asked = new([]string)
+	var mu sync.Mutex
+	var questions []string
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -404,7 +418,9 @@ func fakeMySQL(t *testing.T, socket, method string, refuse bool, tables map[stri
 					if !ok {
 						return
 					}
-					*asked = append(*asked, q[1:])
+					mu.Lock()
+					questions = append(questions, q[1:])
+					mu.Unlock()
 					rows, ok := tables[q[1:]]
 					if !ok {
 						send("\xff\x28\x04#42000You have an error")
@@ -423,7 +439,11 @@ func fakeMySQL(t *testing.T, socket, method string, refuse bool, tables map[stri
 			}()
 		}
 	}()
-	return asked
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(questions)
+	}
 }
 
 func TestMariaDB(t *testing.T) {
@@ -453,8 +473,8 @@ func TestMariaDB(t *testing.T) {
 		}
 		golden(t, "testdata/services/mariadb.read", dump(rs))
 	}
-	if want := []string{"SHOW GLOBAL STATUS", vars, "SHOW GLOBAL STATUS"}; !slices.Equal(*asked, want) {
-		t.Errorf("asked %q, want %q over one connection", *asked, want)
+	if want := []string{"SHOW GLOBAL STATUS", vars, "SHOW GLOBAL STATUS"}; !slices.Equal(asked(), want) {
+		t.Errorf("asked %q, want %q over one connection", asked(), want)
 	}
 	r.(*mariadbReader).close()
 

@@ -11,7 +11,9 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -132,13 +134,20 @@ func TestCertificates(t *testing.T) {
 }
 
 func TestDomains(t *testing.T) {
-	var asked []string
-	var s *httptest.Server
-	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = append(asked, r.URL.Path)
+	var mu sync.Mutex
+	var paths []string
+	asked := func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(paths)
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		paths = append(paths, r.URL.Path)
+		mu.Unlock()
 		switch r.URL.Path {
 		case "/dns.json":
-			fmt.Fprintf(w, `{"version":"1.0","services":[[["org","example"],["ftp://x/","%[1]s/org/"]],[["co.uk"],["%[1]s/couk"]],[["bad"],["gopher://x/"]],[["odd"]]]}`, s.URL)
+			fmt.Fprintf(w, `{"version":"1.0","services":[[["org","example"],["ftp://x/","http://%[1]s/org/"]],[["co.uk"],["http://%[1]s/couk"]],[["bad"],["gopher://x/"]],[["odd"]]]}`, r.Host)
 		case "/org/domain/good.org":
 			http.Redirect(w, r, "/moved", http.StatusFound)
 		case "/moved":
@@ -178,14 +187,14 @@ func TestDomains(t *testing.T) {
 			t.Errorf("%s has %v days left", v.Field, v.V)
 		}
 	}
-	n := len(asked)
+	n := len(asked())
 	now = now.Add(time.Hour)
-	if rs, _ := r.Read(t.Context()); len(asked) != n || rs[0].Values[0].V != 9.96 {
-		t.Errorf("an hour later %q were asked, and %v days are left", asked[n:], rs[0].Values[0].V)
+	if rs, _ := r.Read(t.Context()); len(asked()) != n || rs[0].Values[0].V != 9.96 {
+		t.Errorf("an hour later %q were asked, and %v days are left", asked()[n:], rs[0].Values[0].V)
 	}
 	now = now.Add(23 * time.Hour)
-	if r.Read(t.Context()); len(asked) <= n || asked[n] != "/org/domain/good.org" {
-		t.Errorf("a day later %q were asked", asked[n:])
+	if r.Read(t.Context()); len(asked()) <= n || asked()[n] != "/org/domain/good.org" {
+		t.Errorf("a day later %q were asked", asked()[n:])
 	}
 	for _, bad := range []string{"", "org", "exa mple.org", "a..org", "-a.org", "http://example.org", "dömain.org", strings.Repeat("a", 64) + ".org"} {
 		h.Domains = []string{bad}
@@ -208,7 +217,15 @@ func TestBigBlueButton(t *testing.T) {
 	}
 	sum1, sum256 := sha1.Sum([]byte("getMeetingss3cret")), sha256.Sum256([]byte("getMeetingss3cret"))
 	right, answer := hex.EncodeToString(sum1[:]), bbbAnswer
+	var mu sync.Mutex
+	set := func(f func()) {
+		mu.Lock()
+		defer mu.Unlock()
+		f()
+	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
 		if r.URL.Path != "/bigbluebutton/api/getMeetings" || r.URL.Query().Get("checksum") != right {
 			io.WriteString(w, "<response><returncode>FAILED</returncode><messageKey>checksumError</messageKey></response>")
 			return
@@ -234,17 +251,18 @@ func TestBigBlueButton(t *testing.T) {
 	if text := dump(rs); strings.Contains(text, "Secret") || strings.Contains(text, "Ann") {
 		t.Error("names of meetings or people are told")
 	}
-	r.sha256, right = true, hex.EncodeToString(sum256[:])
+	r.sha256 = true
+	set(func() { right = hex.EncodeToString(sum256[:]) })
 	if _, err := r.Read(t.Context()); err != nil {
 		t.Errorf("SHA-256: %v", err)
 	}
 	for name, a := range map[string]string{"empty": "", "torn": bbbAnswer[:300], "html": "<html>", "refused": "<response><returncode>FAILED</returncode><messageKey>x</messageKey></response>"} {
-		answer = a
+		set(func() { answer = a })
 		if rs, err := r.Read(t.Context()); err == nil {
 			t.Errorf("%s: %d readings and no error", name, len(rs))
 		}
 	}
-	right = "other"
+	set(func() { right = "other" })
 	_, err = r.Read(t.Context())
 	if why, off := IsOff(err); !off || !strings.Contains(why, "bbb-conf --secret") {
 		t.Errorf("another secret: %v", err)
