@@ -25,6 +25,7 @@ const (
 	maxListLine   = 1 << 20   // bytes of the one line that answers "list"
 	maxPlugins    = 2000      // in that line
 	maxGreeting   = 64 << 10  // bytes before the banner: what sshd and a login shell have to say
+	maxAnswers    = 32 << 20  // bytes of all answers of one conversation but spoolfetch
 	maxSpool      = 512 << 20 // bytes of one spoolfetch
 	spoolPlugin   = "__root__"
 	clientBuffer  = 16 << 10
@@ -55,6 +56,7 @@ type Client struct {
 	text     []byte // reused
 	err      error
 	greeting int // bytes before the banner
+	received int // bytes of answers
 }
 
 // ServiceError is a node's word that it has no answer about one service; the others are not concerned.
@@ -293,11 +295,14 @@ func (c *Client) readAnswer() ([]byte, error) {
 	c.text = c.text[:0]
 	for {
 		line, err := c.readLine(maxText)
+		c.received += len(line) + 1
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil, io.ErrUnexpectedEOF
 		case err != nil:
 			return nil, err
+		case c.received > maxAnswers:
+			return nil, fmt.Errorf("answers of more than %d bytes in one conversation", maxAnswers)
 		case string(line) == ".":
 			return c.text, nil
 		case len(c.text) == 0 && bytes.HasPrefix(line, unknownCommand):

@@ -100,6 +100,9 @@ type program struct {
 	stderr  lastWords
 	ended   chan struct{} // closed when the child and its group are gone
 	err     error         // how it ended; read after ended
+
+	mu   sync.Mutex
+	gone bool // the group is killed for good; its number may soon be another's
 }
 
 func startProgram(argv []string) (*program, error) {
@@ -133,11 +136,18 @@ func (p *program) reap() {
 	defer close(p.ended)
 	for errors.Is(unix.Waitid(unix.P_PID, p.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
 	}
-	p.kill()
+	p.kill(true)
 	p.err = p.cmd.Wait()
 }
 
-func (p *program) kill() { _ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL) } // it may be gone
+func (p *program) kill(forGood bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.gone {
+		_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL) // nobody may be left
+	}
+	p.gone = p.gone || forGood
+}
 
 func (p *program) Read(b []byte) (int, error)  { return p.out.Read(b) }
 func (p *program) Write(b []byte) (int, error) { return p.in.Write(b) }
@@ -162,12 +172,8 @@ func (p *program) Close() error {
 	select {
 	case <-p.ended:
 	case <-t.C:
-		select {
-		case <-p.ended:
-		default: // not reaped: the number is still its own, or reap is about to kill the same group
-			p.kill()
-			<-p.ended
-		}
+		p.kill(false)
+		<-p.ended
 	}
 	return p.out.Close()
 }

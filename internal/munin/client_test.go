@@ -253,6 +253,22 @@ func TestClientBounds(t *testing.T) {
 	}
 }
 
+// A node that has much to say about everything is cut off too.
+func TestClientAllAnswers(t *testing.T) {
+	text := strings.Repeat("a.info "+strings.Repeat("x", 1000)+"\n", 1000) + ".\n"
+	c, err := NewClient(t.Context(), node(t, answers(map[string]string{"config": text})), DialOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	for n = 0; n < 40 && err == nil; n++ {
+		_, err = c.Config(t.Context(), "a")
+	}
+	if want := maxAnswers/len(text) + 1; err == nil || !strings.Contains(err.Error(), "in one conversation") || n != want {
+		t.Errorf("%v after %d answers, want it with number %d", err, n, want)
+	}
+}
+
 func TestClientTime(t *testing.T) {
 	// drip says a byte every minute.
 	drip := func(r *bufio.Reader, w io.Writer) {

@@ -77,7 +77,7 @@ func ParseConfig(plugin string, text []byte) Answer {
 		}
 	}
 	p.finishConfig()
-	return p.a
+	return p.answer()
 }
 
 // ParseFetch reads what a plugin printed when it was asked for "fetch". Of the values of a field only those count whose
@@ -90,8 +90,7 @@ func ParseFetch(plugin string, text []byte) Answer {
 		}
 	}
 	p.a.Services = nil
-	p.a.Values = rising(p.a.Values)
-	return p.a
+	return p.answer()
 }
 
 type fieldKey struct {
@@ -152,9 +151,8 @@ func (p *parser) next() (line []byte, ok bool) {
 
 // problem tells of the line that next gave last.
 func (p *parser) problem(format string, args ...any) {
-	if len(p.a.Problems) >= maxProblems {
+	if len(p.a.Problems) >= maxProblems-1 {
 		p.untold++
-		p.a.Problems[maxProblems-1] = Problem{Msg: fmt.Sprintf("and %d more", p.untold+1)}
 		return
 	}
 	p.a.Problems = append(p.a.Problems, Problem{Line: p.line, Msg: fmt.Sprintf(format, args...)})
@@ -370,7 +368,15 @@ func (p *parser) finishConfig() {
 			p.a.Values[i].At = newest
 		}
 	}
+}
+
+// answer ends the reading.
+func (p *parser) answer() Answer {
 	p.a.Values = rising(p.a.Values)
+	if p.untold > 0 {
+		p.a.Problems = append(p.a.Problems, Problem{Msg: fmt.Sprintf("and %d more", p.untold)})
+	}
+	return p.a
 }
 
 // described says whether more than values is known of s.
