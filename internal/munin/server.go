@@ -382,14 +382,21 @@ func appendSection(dst []byte, s *Service) []byte {
 	return fmt.Appendf(dst, "%s %s\n", multigraph, s.Name)
 }
 
-// spool streams what is kept; its writes are as large as its buffer.
+// spool streams what is kept; its writes are as large as its buffer. Each service is described once: a master appends the
+// fields to graph_order each time that it sees their labels.
 func (c *session) spool(ctx context.Context, since string) error {
 	seconds, err := strconv.ParseInt(since, 10, 64)
 	if err != nil {
 		return c.write([]byte(".\n"))
 	}
+	described := map[string]bool{}
 	err = c.s.node.Spool(ctx, seconds, func(s *Service, values []Value) error {
-		c.out = AppendValues(AppendConfig(appendSection(c.out, s), s), s, values)
+		c.out = appendSection(c.out, s)
+		if !described[s.Name] {
+			c.out = AppendConfig(c.out, s)
+			described[s.Name] = true
+		}
+		c.out = AppendValues(c.out, s, values)
 		if len(c.out) < spoolBuffer {
 			return nil
 		}

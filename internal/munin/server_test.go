@@ -149,14 +149,17 @@ func TestServerSpool(t *testing.T) {
 	}
 	var got []Value
 	problems, err := c.SpoolFetch(t.Context(), 1795360000, func(s Service, v []Value) error {
-		if s.Name != "disk.vda" {
-			t.Errorf("service %q", s.Name)
+		if s.Name != "disk.vda" || len(s.Attrs) != 1 || s.Field("a").Type() != Derive {
+			t.Errorf("service %+v", s)
 		}
 		got = append(got, v...)
 		return nil
 	})
 	if err != nil || len(problems) > 0 || len(got) != 1000 || got[999] != (Value{"disk.vda", "a", 1795361000, 999}) {
 		t.Errorf("SpoolFetch: %d values, %v, %v", len(got), problems, err)
+	}
+	if text := say(t, a, "spoolfetch 5\n"); strings.Count(text, "graph_title") != 1 || strings.Count(text, ".value") != 1000 {
+		t.Errorf("%d descriptions and %d values, want 1 and 1000", strings.Count(text, "graph_title"), strings.Count(text, ".value"))
 	}
 	if _, err := c.SpoolFetch(t.Context(), 7, func(Service, []Value) error { return nil }); err == nil {
 		t.Error("a spool that broke in the middle looks whole")
