@@ -452,6 +452,22 @@ func TestRealContainers(t *testing.T) {
 		}
 	}
 	asNobody(t, h, names, pids, after, field)
+
+	// The same where /proc shows nobody but process 1.
+	hidden := NewHost()
+	hidden.Proc = t.TempDir()
+	if err := os.Symlink("/proc/1", hidden.Proc+"/1"); err != nil {
+		t.Fatal(err)
+	}
+	h = hidden
+	blind := read()
+	for i := range names {
+		for _, suffix := range []string{"_down", "_up"} {
+			if got, want := blind[field(i, suffix)], after[field(i, suffix)]; got != want {
+				t.Errorf("%s%s is %v where processes are hidden, %v where they are not", names[i], suffix, got, want)
+			}
+		}
+	}
 }
 
 // asNobody reads the same without any right.
