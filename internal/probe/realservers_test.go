@@ -200,7 +200,7 @@ func (s *realServer) await(t *testing.T, h *Host, fill *strings.Replacer) {
 	var rs []Reading
 	var r Reader
 	var err error
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if r, err = s.probe.New(h); err != nil {
 			continue
 		}
