@@ -9,5 +9,5 @@ func Probes() []Probe { return slices.Concat(hostProbes, serviceProbes) }
 var hostProbes = []Probe{
 	cpuProbe, loadProbe, memoryProbe, vmProbe, pressureProbe,
 	filesystemProbe, diskProbe, networkProbe, softnetProbe, tcpProbe, tcpStatesProbe, conntrackProbe,
-	processProbe, usersProbe, filesProbe, uptimeProbe, clockProbe, systemdProbe,
+	processProbe, usersProbe, filesProbe, uptimeProbe, clockProbe, systemdProbe, updatesProbe,
 }
