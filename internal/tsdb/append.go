@@ -70,10 +70,7 @@ func (d *DB) AppendLabels(ctx context.Context, series []prompb.TimeSeries) (Take
 	}
 	taken, err := d.append(ctx, n, func(take func(labels.Labels, int64, float64)) {
 		for i := range series {
-			l := labels.EmptyLabels()
-			if wellFormed(series[i].Labels) {
-				l = series[i].ToLabels(&b, nil)
-			}
+			l := foreignLabels(&b, series[i].Labels)
 			for _, s := range series[i].Samples {
 				if !math.IsNaN(s.Value) || value.IsStaleNaN(s.Value) {
 					take(l, s.Timestamp, s.Value)
@@ -105,17 +102,19 @@ func seriesLabels(b *labels.ScratchBuilder, name string, s tocsin.Series) labels
 	return b.Labels()
 }
 
-// wellFormed says whether a stranger's labels are within our bounds. Doubles and order are looked at later.
-func wellFormed(ls []prompb.Label) bool {
-	if len(ls) == 0 || len(ls) > maxLabels {
-		return false
+// foreignLabels are a stranger's labels, in order; none if there are too many. One without a value is none.
+func foreignLabels(b *labels.ScratchBuilder, ls []prompb.Label) labels.Labels {
+	b.Reset()
+	if len(ls) > maxLabels {
+		return labels.EmptyLabels()
 	}
 	for _, l := range ls {
-		if l.Name == "" || len(l.Name) > maxLabelName || len(l.Value) > maxLabelValue || !utf8.ValidString(l.Name) || !utf8.ValidString(l.Value) {
-			return false
+		if l.Value != "" {
+			b.Add(l.Name, l.Value)
 		}
 	}
-	return true
+	b.Sort()
+	return b.Labels()
 }
 
 func (d *DB) append(ctx context.Context, n int, each func(take func(labels.Labels, int64, float64))) (Taken, error) {
@@ -197,13 +196,22 @@ func (b *batch) take(l labels.Labels, t int64, v float64) {
 	}
 }
 
+// valid says whether labels are within our bounds. They are in order.
 func (b *batch) valid(l labels.Labels) bool {
-	if l.Get(labels.MetricName) == "" {
-		return false
-	}
-	_, double := l.HasDuplicateLabelNames()
-	return !double
+	named := false
+	before := ""
+	err := l.Validate(func(l labels.Label) error {
+		if l.Name == "" || l.Name == before || len(l.Name) > maxLabelName || len(l.Value) > maxLabelValue ||
+			!utf8.ValidString(l.Name) || !utf8.ValidString(l.Value) {
+			return errBounds
+		}
+		before, named = l.Name, named || l.Name == labels.MetricName
+		return nil
+	})
+	return err == nil && named
 }
+
+var errBounds = errors.New("out of bounds")
 
 func (b *batch) exists(l labels.Labels) bool {
 	g, ok := b.app.(storage.GetRef)

@@ -3,6 +3,7 @@ package tsdb
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -48,11 +49,22 @@ func (d *DB) Maintain(ctx context.Context) error {
 	defer end()
 	now := d.now()
 	d.retain.look(now)
-	errs := []error{d.compactRaw(ctx, now), d.rollUp(ctx, now)}
+	before := d.newest()
+	var errs []error
 	for l := fiveMinutes; l <= hours; l++ {
-		errs = append(errs, d.removeOld(l, now), d.levels[l].compact(ctx))
+		errs = append(errs, d.removeOld(l, now))
+	}
+	if d.hasRoom() { // without it samples stay in memory and in the write-ahead log
+		errs = append(errs, d.compactRaw(ctx, now), d.rollUp(ctx, now))
+		for l := fiveMinutes; l <= hours; l++ {
+			errs = append(errs, d.levels[l].compact(ctx))
+		}
 	}
 	d.forget(now)
+	if d.newest() != before {
+		// Writing a block takes some 20 MB for buffers, every two hours; the kernel gets them back at once.
+		debug.FreeOSMemory()
+	}
 	err = errors.Join(errs...)
 	if err != nil {
 		d.mu.Lock()
@@ -62,12 +74,22 @@ func (d *DB) Maintain(ctx context.Context) error {
 	return err
 }
 
+// newest names the block that was written last.
+func (d *DB) newest() (name string) {
+	for _, m := range d.raw.BlockMetas() {
+		name = max(name, m.ULID.String())
+	}
+	for _, l := range d.levels[fiveMinutes:] {
+		for _, b := range l.list() {
+			name = max(name, b.Meta().ULID.String())
+		}
+	}
+	return name
+}
+
 // compactRaw writes blocks of what is older than three hours in memory. Late samples are written with them; where the clock
 // was set back all samples are late ones, and nothing else would write them.
 func (d *DB) compactRaw(ctx context.Context, now int64) error {
-	if !d.hasRoom() {
-		return nil // samples stay in memory and in the write-ahead log, which has them already
-	}
 	d.raw.ForceHeadMMap()
 	if err := d.raw.Compact(ctx); err != nil {
 		return err

@@ -109,7 +109,7 @@ type DB struct {
 // Stats are figures about a store since it was opened, and its present size.
 type Stats struct {
 	Series   int   // of the last three hours
-	Samples  int64 // on the disk and in memory, all three databases
+	Samples  int64 // in the blocks of all three databases
 	Appended int64
 	Late     int64 // appended, but after a newer one of the same series
 	Double   int64 // dropped: there is one of that time
@@ -208,7 +208,9 @@ func (d *DB) aside() string { return filepath.Join(d.o.Dir, "damaged") }
 
 func (d *DB) tellDamage(damaged []damage) {
 	for _, b := range damaged {
+		d.mu.Lock()
 		d.stats.Damaged++
+		d.mu.Unlock()
 		d.o.Log.Warn("a block of samples is damaged and was moved aside; its samples are missing", "block", b.block, "to", d.aside(), "err", b.err)
 	}
 }
