@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -397,6 +398,28 @@ func diskOf(dir string, s tsdb.Stats) error {
 		sizes[what] += info.Size()
 		return nil
 	})
+	if err != nil {
+		return err
+	}
 	fmt.Printf("disk: %v bytes; appended %d, imported %d\n", sizes, s.Appended, s.Imported)
-	return err
+	metas, err := filepath.Glob(filepath.Join(dir, "raw", "*", "meta.json"))
+	if err != nil {
+		return err
+	}
+	var inBlocks int64
+	for _, path := range metas {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		var meta struct{ Stats struct{ NumSamples int64 } }
+		if err := json.Unmarshal(text, &meta); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		inBlocks += meta.Stats.NumSamples
+	}
+	if inBlocks > 0 {
+		fmt.Printf("disk: %.2f bytes a sample in the blocks of raw, their index with it\n", float64(sizes["raw/blocks"])/float64(inBlocks))
+	}
+	return nil
 }
