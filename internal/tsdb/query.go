@@ -59,8 +59,16 @@ var (
 	ErrTooMuch = errors.New("the query asks for too much") // more samples than Options.QuerySamples, or more than Options.QueryTime
 )
 
+// maxExpr is how long an expression may be: what is read of it is evaluated by recursion.
+const maxExpr = 32 << 10
+
+var errLong = fmt.Errorf("%w: it is longer than %d bytes", ErrQuery, maxExpr)
+
 // Query answers a PromQL expression for one instant.
 func (d *DB) Query(ctx context.Context, expr string, at time.Time) (*Result, error) {
+	if len(expr) > maxExpr {
+		return nil, errLong
+	}
 	end, err := d.begin()
 	if err != nil {
 		return nil, err
@@ -75,6 +83,9 @@ func (d *DB) Query(ctx context.Context, expr string, at time.Time) (*Result, err
 
 // QueryRange answers a PromQL expression for every step from the first instant to the last one.
 func (d *DB) QueryRange(ctx context.Context, expr string, from, to time.Time, step time.Duration) (*Result, error) {
+	if len(expr) > maxExpr {
+		return nil, errLong
+	}
 	if step < time.Millisecond || to.Before(from) {
 		return nil, fmt.Errorf("%w: a range needs a step, and an end that is not before its start", ErrQuery)
 	}
@@ -112,6 +123,9 @@ func answer(ctx context.Context, q promql.Query, expr string) (*Result, error) {
 
 // ParseSelector reads a PromQL selector such as munin{node="web1"}.
 func ParseSelector(text string) ([]*labels.Matcher, error) {
+	if len(text) > maxExpr {
+		return nil, errLong
+	}
 	ms, err := parser.NewParser(parser.Options{}).ParseMetricSelector(text)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrQuery, err)

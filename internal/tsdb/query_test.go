@@ -143,7 +143,7 @@ func TestQueryErrors(t *testing.T) {
 		want error
 	}{
 		{`munin{`, ErrQuery}, {`sum(munin) by`, ErrQuery}, {`munin + on(node) munin`, ErrQuery}, {`1 +`, ErrQuery}, {``, ErrQuery},
-		{strings.Repeat("(", 10_000), ErrQuery}, {`sum(munin[5m])`, ErrQuery}, {`munin[19m]`, ErrTooMuch},
+		{strings.Repeat("(", 10_000), ErrQuery}, {strings.Repeat("-", maxExpr) + "1", ErrQuery}, {`sum(munin[5m])`, ErrQuery}, {`munin[19m]`, ErrTooMuch},
 	} {
 		_, err := d.Query(t.Context(), tt.expr, c.t)
 		if !errors.Is(err, tt.want) {
