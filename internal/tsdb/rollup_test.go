@@ -132,10 +132,10 @@ func values(m promql.Matrix) map[string]float64 {
 }
 
 func TestEqualToPrometheus(t *testing.T) {
-	d, p, c := both(t, 76)
+	d, p, c := both(t, 54)
 	check := func(when string) {
 		t.Log(when)
-		from, to := t0.Add(time.Hour), t0.Add(74*time.Hour)
+		from, to := t0.Add(time.Hour), t0.Add(52*time.Hour)
 		compare(t, d, p, `munin`, `avg_over_time(munin[5m])`, from, to, 5*time.Minute)
 		compare(t, d, p, `munin:min`, `min_over_time(munin[5m])`, from, to, 5*time.Minute)
 		compare(t, d, p, `munin:max`, `max_over_time(munin[5m])`, from, to, 5*time.Minute)
@@ -189,7 +189,7 @@ func TestSeriesEnds(t *testing.T) {
 
 func TestRetention(t *testing.T) {
 	c := &clock{t0}
-	d := store(t, c, func(o *Options) { o.Raw, o.FiveMinutes, o.Hours = 12*time.Hour, 72*time.Hour, 20*24*time.Hour })
+	d := store(t, c, func(o *Options) { o.Raw, o.FiveMinutes, o.Hours = 12*time.Hour, 72*time.Hour, 15*24*time.Hour })
 	one := func() {
 		c.t = c.t.Add(5 * time.Minute)
 		if _, err := d.Append(t.Context(), []tocsin.Sample{{Series: series(0), T: c.t.UnixMilli(), Value: float64(c.t.Unix())}}); err != nil {
@@ -202,7 +202,8 @@ func TestRetention(t *testing.T) {
 		}
 	}
 	// Three hours of each day.
-	for day := range 30 {
+	const days = 24
+	for day := range days {
 		c.t = t0.Add(time.Duration(day) * 24 * time.Hour)
 		for range 36 {
 			one()
@@ -221,13 +222,13 @@ func TestRetention(t *testing.T) {
 	if got := back(fiveMinutes); got > 15*24*time.Hour || got < 72*time.Hour {
 		t.Errorf("five minutes reach back for %s, want 72h and at most a block more", got)
 	}
-	if got := back(hours); got < 20*24*time.Hour {
-		t.Errorf("hours reach back for %s, want 20 days", got)
+	if got := back(hours); got < 15*24*time.Hour {
+		t.Errorf("hours reach back for %s, want 15 days", got)
 	}
 	// Each day is told, whichever database still has it.
-	told := func(days int) {
+	told := func() {
 		t.Helper()
-		for day := 29 - days; day < 30; day++ {
+		for day := days - 15; day < days; day++ {
 			at := t0.Add(time.Duration(day)*24*time.Hour + 2*time.Hour)
 			r, err := d.Query(t.Context(), "munin", at)
 			if err != nil {
@@ -241,7 +242,7 @@ func TestRetention(t *testing.T) {
 			}
 		}
 	}
-	told(19)
+	told()
 
 	// The clock leaps ahead by years, and nothing goes until it stays there for a day.
 	oldest := func() [3]int64 {
@@ -257,7 +258,7 @@ func TestRetention(t *testing.T) {
 	}
 	c.t = right
 	one()
-	told(19)
+	told()
 }
 
 // The clock was wrong by three hours and is set back: what comes then is taken and rolled up, and nothing is told twice.
