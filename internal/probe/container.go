@@ -232,6 +232,9 @@ func (r *boxReader) walk() {
 	boxes := make([]*box, 0, len(all))
 	for _, f := range all {
 		name, label := look.of(f.group)
+		if f.kind == kindKubernetes && len(look.kubes) > 0 && look.kubes[f.id] == "" {
+			continue // what holds a pod's namespaces and does nothing
+		}
 		field := fieldName(f.kind + "_" + name)
 		if f.kind == kindService {
 			field = fieldName(name)

@@ -47,13 +47,12 @@ const maxPlaces = 20
 // nginxPlaces finds where the configuration has a stub_status: the path of its location, at each address of its server.
 func nginxPlaces(files [][]byte) []place {
 	type block struct {
-		kind    string
-		name    string   // of a location
-		listen  []string // of a server
-		sites   []string
-		pages   []string
-		ssl     bool
-		started bool
+		kind   string
+		name   string   // of a location
+		listen []string // of a server
+		sites  []string
+		pages  []string
+		ssl    bool
 	}
 	var found []place
 	for _, text := range files {

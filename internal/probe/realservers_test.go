@@ -197,21 +197,21 @@ func (s *realServer) test(t *testing.T) {
 
 // await reads until the server answers, and then once more.
 func (s *realServer) await(t *testing.T, h *Host, fill *strings.Replacer) {
-	var rs []Reading
 	var r Reader
 	var err error
 	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if r, err = s.probe.New(h); err != nil {
 			continue
 		}
-		if rs, err = r.Read(t.Context()); err == nil {
+		if _, err = r.Read(t.Context()); err == nil {
 			break
 		}
 	}
 	if err != nil {
 		t.Fatalf("it is not read: %v", err)
 	}
-	if rs, err = r.Read(t.Context()); err != nil {
+	rs, err := r.Read(t.Context())
+	if err != nil {
 		t.Fatalf("it is not read again: %v", err)
 	}
 	values := map[string]float64{}

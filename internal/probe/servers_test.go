@@ -560,6 +560,6 @@ func FuzzServers(f *testing.F) {
 		mysqlText(text)
 		c := &mysqlConn{in: bufio.NewReader(bytes.NewReader(text))}
 		c.packet()
-		local(fmt.Sprintf("%s", text))
+		local(string(text))
 	})
 }

@@ -172,7 +172,7 @@ func parseUnbound(text []byte) ([]Reading, error) {
 	}
 	if _, ok := stats["total.num.queries"]; !ok {
 		first, _, _ := bytes.Cut(text, newline)
-		return nil, fmt.Errorf("Unbound does not tell its counters, but %q", plain(string(first)))
+		return nil, fmt.Errorf("the control socket of Unbound tells no counters, but %q", plain(string(first)))
 	}
 	slices.Sort(types)
 	count := func(field, label, key string) string {
