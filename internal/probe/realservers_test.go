@@ -22,10 +22,11 @@ type realServer struct {
 	needs  []string // programs; a pattern's newest
 	probe  *Probe
 	files  map[string]string
-	before []string // a command to be run first
-	run    []string // stays in the foreground
-	want   []string // fields with a value that must be read
-	as     string   // user that it runs as, "" for root
+	before []string                    // a command to be run first
+	run    []string                    // stays in the foreground
+	want   []string                    // fields with a value that must be read
+	after  func(t *testing.T, h *Host) // what more is to be tried
+	as     string                      // user that it runs as, "" for root
 }
 
 var realServers = []realServer{
@@ -89,6 +90,46 @@ remote-control:
   control-interface: $D/ub.ctl
 `},
 		run: []string{"$0", "-d", "-c", "$D/main"}, want: []string{"unbound_munin_hits t_n_queries", "unbound_munin_memory m_c_rrset", "unbound_munin_by_rcode n_a_r_NOERROR"},
+	}, {
+		name: "Unbound with certificates", needs: []string{"unbound", "unbound-control-setup", "openssl"}, probe: &unboundProbe,
+		files: map[string]string{
+			"etc/unbound/unbound.conf": "remote-control:\n control-enable: yes\n control-port: $P\n server-cert-file: /unbound_server.pem\n control-key-file: /unbound_control.key\n control-cert-file: /unbound_control.pem\n",
+			"main": `server:
+  directory: "$D"
+  chroot: ""
+  username: ""
+  interface: 127.0.0.1@$P
+  do-tcp: no
+  pidfile: $D/pid
+  use-syslog: no
+  logfile: $D/err
+  module-config: "iterator"
+remote-control:
+  control-enable: yes
+  control-interface: 127.0.0.1
+  control-port: $P
+  server-key-file: $D/unbound_server.key
+  server-cert-file: $D/unbound_server.pem
+  control-key-file: $D/unbound_control.key
+  control-cert-file: $D/unbound_control.pem
+`,
+		},
+		before: []string{"$1", "-d", "$D"},
+		run:    []string{"$0", "-d", "-c", "$D/main"}, want: []string{"unbound_munin_hits t_n_queries", "unbound_munin_queue t_ql_max"},
+		after: func(t *testing.T, h *Host) {
+			other, err := os.ReadFile(h.at("unbound_control.pem"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, h.Root, map[string]string{"unbound_server.pem": string(other)})
+			r, err := unboundProbe.New(h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.Read(t.Context()); err == nil || !strings.Contains(err.Error(), "somebody else than Unbound listens there") {
+				t.Errorf("with another certificate than the one on disk: %v", err)
+			}
+		},
 	}, {
 		name: "BIND", needs: []string{"named"}, probe: &bindProbe,
 		files: map[string]string{"etc/bind/named.conf": `options { directory "$D"; listen-on { none; }; listen-on-v6 { none; }; pid-file "$D/pid"; session-keyfile none; recursion no; dnssec-validation no; };
@@ -193,6 +234,9 @@ func (s *realServer) test(t *testing.T) {
 	h := NewHost()
 	h.Root = dir
 	s.await(t, h, fill)
+	if s.after != nil {
+		s.after(t, h)
+	}
 }
 
 // await reads until the server answers, and then once more.
