@@ -123,9 +123,7 @@ func TestRunnerAsAService(t *testing.T) {
 	})
 	s.under = sandbox
 	s.run("--fail2ban", actorDir)
-	if all := s.living("runner --fail2ban"); len(all) != 1 {
-		t.Errorf("runners: %q, want the one that listens", all)
-	}
+	s.within(answer, "the one runner that listens", func() (bool, error) { return len(s.living("runner --fail2ban")) == 1, nil })
 	s.attacked("192.0.2.77")
 	s.wrote("restored=0 192.0.2.77\n")
 	if text, _ := s.Victim.Read(actorOut); strings.Contains(text, "CapEff:\t0000000000001004") {
