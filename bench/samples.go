@@ -17,10 +17,10 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql"
 
 	"tocsin"
+	"tocsin/internal/remotewrite"
 	"tocsin/internal/tsdb"
 )
 
@@ -188,7 +188,7 @@ func hubCheck(ctx context.Context, dir string, rounds int) error {
 
 // server sends what a server with many gauges and counters sends.
 type server struct {
-	series []prompb.TimeSeries
+	series []remotewrite.Series
 	random *rand.Rand
 }
 
@@ -196,12 +196,12 @@ func newServers() (all []*server) {
 	for i := range hubServers {
 		s := &server{random: rand.New(rand.NewPCG(1, uint64(i)))}
 		for k := range hubSeries {
-			s.series = append(s.series, prompb.TimeSeries{
-				Labels: []prompb.Label{
+			s.series = append(s.series, remotewrite.Series{
+				Labels: []remotewrite.Label{
 					{Name: "__name__", Value: fmt.Sprintf("m%d", k/10)}, {Name: "device", Value: fmt.Sprintf("d%d", k)}, {Name: "group", Value: fmt.Sprintf("hoster%d", i%7)},
 					{Name: "job", Value: "node"}, {Name: "node", Value: fmt.Sprintf("s%04d", i)},
 				},
-				Samples: make([]prompb.Sample, 1),
+				Points: make([]remotewrite.Point, 1),
 			})
 		}
 		all = append(all, s)
@@ -211,19 +211,19 @@ func newServers() (all []*server) {
 
 // scrape is one round: of ten series four stand still, three are counters that rise by whole numbers, two are gauges of whole
 // numbers, and one is any number.
-func (s *server) scrape(round int, at time.Time) []prompb.TimeSeries {
+func (s *server) scrape(round int, at time.Time) []remotewrite.Series {
 	for k := range s.series {
-		p := &s.series[k].Samples[0]
-		p.Timestamp = at.UnixMilli()
+		p := &s.series[k].Points[0]
+		p.T = at.UnixMilli()
 		switch k % 10 {
 		case 0, 1, 2, 3:
-			p.Value = float64(k)
+			p.V = float64(k)
 		case 4, 5, 6:
-			p.Value = float64(round*50+k) + math.Floor(s.random.Float64()*20)
+			p.V = float64(round*50+k) + math.Floor(s.random.Float64()*20)
 		case 7, 8:
-			p.Value = 1000 + math.Floor(s.random.NormFloat64()*8)
+			p.V = 1000 + math.Floor(s.random.NormFloat64()*8)
 		case 9:
-			p.Value = s.random.Float64()
+			p.V = s.random.Float64()
 		}
 	}
 	return s.series

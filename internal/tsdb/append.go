@@ -10,11 +10,11 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
-	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/storage"
 	"golang.org/x/sys/unix"
 
 	"tocsin"
+	"tocsin/internal/remotewrite"
 )
 
 // Metric is the name of every series in Munin's words: munin{group=,node=,service=,field=}.
@@ -35,7 +35,7 @@ type Taken struct {
 	Double  int // there is one of that time already
 	TooOld  int
 	TooNew  int
-	Bad     int    // labels too many, too long or not valid; or native histograms
+	Bad     int    // labels too many, too long or not valid
 	TooMany int    // of new series beyond Options.MaxSeries
 	First   string // the first sample that was dropped, and why; hostile
 }
@@ -59,35 +59,23 @@ func (d *DB) Append(ctx context.Context, samples []tocsin.Sample) (Taken, error)
 	})
 }
 
-// AppendLabels stores series of any labels, as remote write sends them. It is as Append else. Native histograms and exemplars
-// are not kept; stale markers are.
-func (d *DB) AppendLabels(ctx context.Context, series []prompb.TimeSeries) (Taken, error) {
+// AppendLabels stores series of any labels, as remote write sends them; stale markers are kept too. It is as Append else.
+func (d *DB) AppendLabels(ctx context.Context, series []remotewrite.Series) (Taken, error) {
 	b := labels.NewScratchBuilder(16)
-	n, histograms := 0, 0
+	n := 0
 	for i := range series {
-		n += len(series[i].Samples)
-		histograms += len(series[i].Histograms)
+		n += len(series[i].Points)
 	}
-	taken, err := d.append(ctx, n, func(take func(labels.Labels, int64, float64)) {
+	return d.append(ctx, n, func(take func(labels.Labels, int64, float64)) {
 		for i := range series {
 			l := foreignLabels(&b, series[i].Labels)
-			for _, s := range series[i].Samples {
-				if !math.IsNaN(s.Value) || value.IsStaleNaN(s.Value) {
-					take(l, s.Timestamp, s.Value)
+			for _, p := range series[i].Points {
+				if !math.IsNaN(p.V) || value.IsStaleNaN(p.V) {
+					take(l, p.T, p.V)
 				}
 			}
 		}
 	})
-	if histograms > 0 && err == nil {
-		taken.Bad += histograms
-		if taken.First == "" {
-			taken.First = "a native histogram: they are not kept"
-		}
-		d.mu.Lock()
-		d.stats.Bad += int64(histograms)
-		d.mu.Unlock()
-	}
-	return taken, err
 }
 
 // seriesLabels are the labels of a series in Munin's words; they are in order.
@@ -103,7 +91,7 @@ func seriesLabels(b *labels.ScratchBuilder, name string, s tocsin.Series) labels
 }
 
 // foreignLabels are a stranger's labels, in order; none if there are too many. One without a value is none.
-func foreignLabels(b *labels.ScratchBuilder, ls []prompb.Label) labels.Labels {
+func foreignLabels(b *labels.ScratchBuilder, ls []remotewrite.Label) labels.Labels {
 	b.Reset()
 	if len(ls) > maxLabels {
 		return labels.EmptyLabels()

@@ -15,11 +15,11 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	prom "github.com/prometheus/prometheus/model/value"
-	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql"
 	"golang.org/x/sys/unix"
 
 	"tocsin"
+	"tocsin/internal/remotewrite"
 )
 
 func one(at time.Time, v float64) []tocsin.Sample {
@@ -77,22 +77,22 @@ func TestAppendLabels(t *testing.T) {
 	c := &clock{t0}
 	d := store(t, c, func(o *Options) { o.MaxSeries = 4 })
 	ms := t0.UnixMilli()
-	many := func(n int) (ls []prompb.Label) {
-		ls = append(ls, prompb.Label{Name: "__name__", Value: "many"})
+	many := func(n int) (ls []remotewrite.Label) {
+		ls = append(ls, remotewrite.Label{Name: "__name__", Value: "many"})
 		for i := range n - 1 {
-			ls = append(ls, prompb.Label{Name: fmt.Sprintf("l%03d", i), Value: "v"})
+			ls = append(ls, remotewrite.Label{Name: fmt.Sprintf("l%03d", i), Value: "v"})
 		}
 		return ls
 	}
-	l := func(pairs ...string) (ls []prompb.Label) {
+	l := func(pairs ...string) (ls []remotewrite.Label) {
 		for i := 0; i < len(pairs); i += 2 {
-			ls = append(ls, prompb.Label{Name: pairs[i], Value: pairs[i+1]})
+			ls = append(ls, remotewrite.Label{Name: pairs[i], Value: pairs[i+1]})
 		}
 		return ls
 	}
 	for _, tt := range []struct {
 		name   string
-		labels []prompb.Label
+		labels []remotewrite.Label
 		want   Taken
 	}{
 		{"out of order", l("z", "1", "__name__", "up", "a", "2"), Taken{Stored: 1}},
@@ -110,7 +110,7 @@ func TestAppendLabels(t *testing.T) {
 		{"too many series", l("__name__", "up", "c", "1"), Taken{TooMany: 1}},
 		{"one that is known", l("__name__", "up", "b", "1"), Taken{Double: 1}},
 	} {
-		got, err := d.AppendLabels(t.Context(), []prompb.TimeSeries{{Labels: tt.labels, Samples: []prompb.Sample{{Timestamp: ms, Value: 1}}}})
+		got, err := d.AppendLabels(t.Context(), []remotewrite.Series{{Labels: tt.labels, Points: []remotewrite.Point{{T: ms, V: 1}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -119,7 +119,7 @@ func TestAppendLabels(t *testing.T) {
 		}
 	}
 	// A stale marker ends a series at once.
-	stale := []prompb.TimeSeries{{Labels: l("__name__", "up", "b", "1"), Samples: []prompb.Sample{{Timestamp: ms + 1, Value: math.Float64frombits(prom.StaleNaN)}}}}
+	stale := []remotewrite.Series{{Labels: l("__name__", "up", "b", "1"), Points: []remotewrite.Point{{T: ms + 1, V: math.Float64frombits(prom.StaleNaN)}}}}
 	if got, err := d.AppendLabels(t.Context(), stale); err != nil || got.Stored != 1 {
 		t.Fatal(got, err)
 	}
@@ -133,10 +133,6 @@ func TestAppendLabels(t *testing.T) {
 	all, err := d.Last(t.Context())
 	if err != nil || len(all) != 3 {
 		t.Errorf("%d last values (%v), want 3", len(all), err)
-	}
-	got, err := d.AppendLabels(t.Context(), []prompb.TimeSeries{{Labels: l("__name__", "h"), Histograms: make([]prompb.Histogram, 2)}})
-	if err != nil || got.Bad != 2 || got.First == "" {
-		t.Errorf("native histograms: %+v, %v", got, err)
 	}
 }
 

@@ -10,9 +10,10 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
+
+	"tocsin/internal/remotewrite"
 )
 
 func TestChoose(t *testing.T) {
@@ -35,11 +36,11 @@ func TestChoose(t *testing.T) {
 // strangers are series of other names, some of which end like ours.
 func strangers(t *testing.T, d *DB, at time.Time, v float64) {
 	t.Helper()
-	var all []prompb.TimeSeries
+	var all []remotewrite.Series
 	for _, name := range []string{"munin", "node_load1", "http_requests_total", "job:latency:max", "a", "a!"} {
-		all = append(all, prompb.TimeSeries{
-			Labels:  []prompb.Label{{Name: "__name__", Value: name}, {Name: "node", Value: "x"}},
-			Samples: []prompb.Sample{{Timestamp: at.UnixMilli(), Value: v}},
+		all = append(all, remotewrite.Series{
+			Labels: []remotewrite.Label{{Name: "__name__", Value: name}, {Name: "node", Value: "x"}},
+			Points: []remotewrite.Point{{T: at.UnixMilli(), V: v}},
 		})
 	}
 	if taken, err := d.AppendLabels(t.Context(), all); err != nil || taken.Dropped() > 0 {
