@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tocsin"
+	"tocsin/internal/api"
+	"tocsin/internal/config"
+)
+
+type queryCmd struct {
+	Expr string `arg:"" help:"A question in PromQL, like munin{service=\"load\"}."`
+}
+
+func (*queryCmd) Help() string {
+	return `Example: tocsin query 'max_over_time(munin{node="web1",service="load"}[1d])'` + "\n\nAsks the store of samples in Prometheus's language. Over the network the same is asked at /api/v1/query with a token."
+}
+
+// found is the answer to a question, of which the parts that are shown.
+type found struct {
+	Status string
+	Data   struct {
+		ResultType string
+		Result     json.RawMessage
+	}
+}
+
+func (k *queryCmd) Run(e *env) error {
+	watch, err := e.watch()
+	if err != nil {
+		return err
+	}
+	answer, err := watch.PromQL(e.ctx, "query", url.Values{"query": {k.Expr}})
+	if err != nil {
+		return err
+	}
+	if e.flags.JSON {
+		_, err := fmt.Fprintf(e.stdout, "%s\n", bytes.TrimSpace(answer))
+		return err
+	}
+	return printFound(e.stdout, answer)
+}
+
+// printFound writes a line for each series: its labels, and its value.
+func printFound(w io.Writer, answer []byte) error {
+	var f found
+	if err := json.Unmarshal(answer, &f); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	type pair [2]any
+	var vector []struct {
+		Metric map[string]string
+		Value  pair
+		Values []pair
+	}
+	switch f.Data.ResultType {
+	case "scalar", "string":
+		var p pair
+		if err := json.Unmarshal(f.Data.Result, &p); err != nil {
+			return fmt.Errorf("read the answer: %w", err)
+		}
+		fmt.Fprintln(w, tocsin.Printable(fmt.Sprint(p[1])))
+		return nil
+	}
+	if err := json.Unmarshal(f.Data.Result, &vector); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	if len(vector) == 0 {
+		fmt.Fprintln(w, "nothing found")
+		return nil
+	}
+	t := table(w)
+	for _, s := range vector {
+		name := metricText(s.Metric)
+		if s.Values == nil {
+			fmt.Fprintf(t, "%s\t%v\n", name, s.Value[1])
+		}
+		for _, v := range s.Values {
+			at, _ := v[0].(float64)
+			fmt.Fprintf(t, "%s\t%v\t%s\n", name, v[1], time.UnixMilli(int64(at*1000)).Local().Format(time.DateTime))
+		}
+	}
+	return t.Flush()
+}
+
+// metricText names a series as PromQL does.
+func metricText(m map[string]string) string {
+	var labels []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if name != "__name__" {
+			labels = append(labels, fmt.Sprintf("%s=%q", name, m[name]))
+		}
+	}
+	return tocsin.Printable(m["__name__"] + "{" + strings.Join(labels, ",") + "}")
+}
+
+type graphCmd struct {
+	Server  string `arg:"" help:"The server, or GROUP/SERVER."`
+	Service string `arg:"" help:"What is measured, as tocsin server names it."`
+	Range   string `default:"day" help:"day, week, month, year, or a duration like 6h."`
+	Step    string `placeholder:"DURATION" help:"Between two points (default: as many points as a line has room for)."`
+	Output  string `short:"o" placeholder:"FILE" help:"Write it as CSV; - is standard output."`
+}
+
+func (*graphCmd) Help() string {
+	return "Example: tocsin graph web1 load --range week -o load.csv\n\nDraws a service in the terminal, or writes it as CSV: per field the average, minimum and maximum of each step."
+}
+
+// ranges are the times that Munin draws.
+var ranges = map[string]time.Duration{"day": 24 * time.Hour, "week": 7 * 24 * time.Hour, "month": 31 * 24 * time.Hour, "year": 366 * 24 * time.Hour}
+
+func (k *graphCmd) Run(e *env) error {
+	length, ok := ranges[k.Range]
+	if !ok {
+		d, err := config.ParseDuration(k.Range)
+		if err != nil || d == config.Forever {
+			return api.Errorf(api.ExitUsage, "write day, week, month, year, or a duration like 6h", fmt.Sprintf("range %q is no time", k.Range))
+		}
+		length = d
+	}
+	q := api.GraphQuery{Service: k.Service, To: time.Now().Truncate(time.Second)}
+	q.Group, q.Server = serverName(k.Server)
+	q.From = q.To.Add(-length)
+	if k.Step != "" {
+		d, err := config.ParseDuration(k.Step)
+		if err != nil || d == config.Forever {
+			return api.Errorf(api.ExitUsage, "write it like 5m", fmt.Sprintf("step %q is no duration", k.Step))
+		}
+		q.Step = d
+	} else if k.Output == "" {
+		q.Step = max(length/(2*chartWidth), time.Second) // two dots a letter
+	}
+	watch, err := e.watch()
+	if err != nil {
+		return err
+	}
+	g, err := watch.Graph(e.ctx, q)
+	switch {
+	case err != nil:
+		return err
+	case k.Output == "-":
+		return writeCSV(e.stdout, &g)
+	case k.Output != "":
+		return saveCSV(k.Output, &g)
+	}
+	return e.print(g, func(w io.Writer) { printGraph(w, &g, q.From, q.To) })
+}
+
+func saveCSV(path string, g *api.Graph) error {
+	var b bytes.Buffer
+	if err := writeCSV(&b, g); err != nil {
+		return err
+	}
+	return os.WriteFile(path, b.Bytes(), 0o644)
+}
+
+// writeCSV writes a row for each step: its end, and per field average, minimum and maximum. What is unknown is empty.
+func writeCSV(w io.Writer, g *api.Graph) error {
+	c := csv.NewWriter(w)
+	head := []string{"time"}
+	times := map[int64]bool{}
+	points := make([]map[int64]api.GraphPoint, len(g.Fields))
+	for i, f := range g.Fields {
+		head = append(head, f.Name, f.Name+":min", f.Name+":max")
+		points[i] = make(map[int64]api.GraphPoint, len(f.Points))
+		for _, p := range f.Points {
+			points[i][p.T] = p
+			times[p.T] = true
+		}
+	}
+	if err := c.Write(head); err != nil {
+		return err
+	}
+	for _, t := range slices.Sorted(maps.Keys(times)) {
+		row := []string{time.Unix(t, 0).UTC().Format(time.RFC3339)}
+		for i := range g.Fields {
+			p, ok := points[i][t]
+			for _, v := range []float64{p.Avg, p.Min, p.Max} {
+				cell := ""
+				if ok {
+					cell = strconv.FormatFloat(v, 'g', -1, 64)
+				}
+				row = append(row, cell)
+			}
+		}
+		if err := c.Write(row); err != nil {
+			return err
+		}
+	}
+	c.Flush()
+	return c.Error()
+}
