@@ -80,7 +80,7 @@ func SamplesHandler(s *Samples) http.Handler {
 	})
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) { metricsPage(w, r, s.Metrics) })
 	own := http.NewServeMux()
-	samplesHandlers(own, s)
+	samplesHandlers(own, func() (*Samples, error) { return s, nil })
 	mux.Handle("/", admitted(s, own))
 	return mux
 }
@@ -120,39 +120,49 @@ func admitted(s *Samples, h http.Handler) http.Handler {
 	})
 }
 
-// samplesHandlers serves queries and writes to whoever may reach mux.
-func samplesHandlers(mux *http.ServeMux, s *Samples) {
-	both := func(path string, f func(*http.Request) (any, error)) {
-		h := func(w http.ResponseWriter, r *http.Request) {
+// samplesHandlers serves queries and writes to whoever may reach mux. find answers who is asked, anew for each request.
+func samplesHandlers(mux *http.ServeMux, find func() (*Samples, error)) {
+	found := func(f func(*Samples, http.ResponseWriter, *http.Request)) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			s, err := find()
+			if err != nil {
+				fail(w, http.StatusServiceUnavailable, "unavailable", err)
+				return
+			}
+			f(s, w, r)
+		}
+	}
+	both := func(path string, f func(*Samples, *http.Request) (any, error)) {
+		h := found(func(s *Samples, w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 			if err := r.ParseForm(); err != nil {
 				fail(w, http.StatusBadRequest, "bad_data", err)
 				return
 			}
-			data, err := f(r)
+			data, err := f(s, r)
 			if err != nil {
 				failed(w, err)
 				return
 			}
 			succeed(w, data)
-		}
+		})
 		mux.HandleFunc("GET "+path, h)
 		mux.HandleFunc("POST "+path, h)
 	}
-	both("/api/v1/query", s.query)
-	both("/api/v1/query_range", s.queryRange)
-	both("/api/v1/series", s.series)
-	both("/api/v1/labels", s.labelNames)
-	both("/api/v1/label/{name}/values", s.labelValues)
+	both("/api/v1/query", (*Samples).query)
+	both("/api/v1/query_range", (*Samples).queryRange)
+	both("/api/v1/series", (*Samples).series)
+	both("/api/v1/labels", (*Samples).labelNames)
+	both("/api/v1/label/{name}/values", (*Samples).labelValues)
 	// What Grafana asks beside, and has an answer to go on with.
-	both("/api/v1/status/buildinfo", func(*http.Request) (any, error) {
+	both("/api/v1/status/buildinfo", func(s *Samples, _ *http.Request) (any, error) {
 		return map[string]string{"version": "2.55.0", "application": "tocsin", "tocsin": s.Version}, nil
 	})
-	both("/api/v1/metadata", func(*http.Request) (any, error) { return struct{}{}, nil })
-	both("/api/v1/query_exemplars", func(*http.Request) (any, error) { return []struct{}{}, nil })
-	both("/api/v1/rules", func(*http.Request) (any, error) { return map[string][]struct{}{"groups": {}}, nil })
-	mux.HandleFunc("POST /api/v1/write", s.write)
-	mux.HandleFunc("GET /federate", s.federate)
+	both("/api/v1/metadata", func(*Samples, *http.Request) (any, error) { return struct{}{}, nil })
+	both("/api/v1/query_exemplars", func(*Samples, *http.Request) (any, error) { return []struct{}{}, nil })
+	both("/api/v1/rules", func(*Samples, *http.Request) (any, error) { return map[string][]struct{}{"groups": {}}, nil })
+	mux.HandleFunc("GET /federate", found((*Samples).federate))
+	mux.HandleFunc("POST /api/v1/write", found((*Samples).write))
 }
 
 // envelope is the frame of every answer.

@@ -156,7 +156,8 @@ type SuperviseOperations struct {
 	Tokens    func(context.Context) (Tokens, error)
 	AddToken  func(context.Context, TokenRequest) (NewToken, error)
 	DropToken func(context.Context, TokenRequest) (Change, error)
-	Samples   *Samples
+	// Questions are Prometheus's; an error says why nobody can be asked now.
+	Questions func() (*Samples, error)
 }
 
 // superviseHandlers serves them to whoever may reach the socket.
@@ -182,7 +183,7 @@ func superviseHandlers(mux *http.ServeMux, op *SuperviseOperations) {
 	change(mux, "POST /v1/tokens/add", op.AddToken)
 	change(mux, "POST /v1/tokens/revoke", op.DropToken)
 	change(mux, "POST /v1/server/forget", func(ctx context.Context, r ServerRequest) (Change, error) { return op.Forget(ctx, r.Group, r.Name) })
-	samplesHandlers(mux, op.Samples)
+	samplesHandlers(mux, op.Questions)
 }
 
 // ServerRequest names a server.

@@ -42,7 +42,7 @@ func TestSuperviseClientAndServerAgree(t *testing.T) {
 			gotToken = r
 			return Change{Text: "gone"}, nil
 		},
-		Samples: samples(new(asked)),
+		Questions: func() (*Samples, error) { return samples(new(asked)), nil },
 	})))
 	ctx := t.Context()
 	check := func(what string, got, want any, err error) {

@@ -68,7 +68,10 @@ type session struct {
 	client   *abuseipdb.Client
 	account  uint64           // of the key and the service
 	reporter *report.Reporter // nil: reports are off
-	host     string
+	sup      *supervisor      // nil: nothing is supervised
+	// supFailed is why, where the operator wants it.
+	supFailed error
+	host      string
 
 	mu     sync.Mutex
 	handed map[string]bool      // the guard has what is kept
@@ -89,8 +92,8 @@ func RunWatch(ctx context.Context, o WatchOptions, reload <-chan os.Signal) erro
 	if os.Geteuid() == 0 {
 		return api.Errorf(api.ExitUsage, "tocsin run starts it as it should be; or: sudo -u tocsin tocsin watch", "the watch process talks to the internet and does not run as root")
 	}
-	if !o.Config.Shares() {
-		o.Log.Info("there is nothing to do: the configuration names no list, and reports are off")
+	if !o.Config.Watches() {
+		o.Log.Info("there is nothing to do: the configuration names no list, reports are off, and nothing is supervised")
 		tidyUp(o)
 		notify(daemon.SdNotifyReady) // systemd takes an end before that for a failure
 		return nil
@@ -131,7 +134,7 @@ func runWatch(ctx context.Context, o WatchOptions, reload <-chan os.Signal) erro
 	}
 	served := make(chan error, 1)
 	serving, stop := context.WithCancel(ctx)
-	go func() { served <- api.Serve(serving, l, api.WatchHandler(w.operations(), nil)) }()
+	go func() { served <- api.Serve(serving, l, api.WatchHandler(w.operations(), w.supervision())) }()
 	defer func() { stop(); <-served }()
 
 	notify(daemon.SdNotifyReady)
@@ -238,6 +241,10 @@ func (w *watcher) session(ctx context.Context, conf *config.Config, reload <-cha
 	if s.reporter != nil {
 		spawn(s.sendReports)
 	}
+	if s.sup != nil {
+		defer s.sup.close()
+		spawn(s.sup.run)
+	}
 	select {
 	case <-ctx.Done():
 	case <-reload:
@@ -279,6 +286,11 @@ func (w *watcher) newSession(ctx context.Context, conf *config.Config) (*session
 	if conf.Report.Enabled {
 		if s.reporter, err = s.openReports(ctx); err != nil {
 			return nil, err
+		}
+	}
+	if conf.Watch.Enabled {
+		if s.sup, s.supFailed = newSupervisor(ctx, w, conf, s.host); s.supFailed != nil {
+			w.log.Error("nothing is supervised", "err", s.supFailed) // lists and reports go on
 		}
 	}
 	return s, nil

@@ -37,11 +37,11 @@ func (g *Guard) startWatch(s *set) {
 }
 
 // startsWatch says whether the watch process is this guard's to start. Where a sandbox is around us another unit does.
-func (g *Guard) startsWatch() bool { return g.o.Watch && g.o.Config.Shares() && bounded() == "" }
+func (g *Guard) startsWatch() bool { return g.o.Watch && g.o.Config.Watches() && bounded() == "" }
 
 // shares says whether the configuration in force has anything for a watch process to do.
 func (g *Guard) shares() (yes bool) {
 	yes = true // until it is in force
-	_ = g.do(g.life, func() { yes = g.set == nil || g.set.conf.Shares() })
+	_ = g.do(g.life, func() { yes = g.set == nil || g.set.conf.Watches() })
 	return yes
 }

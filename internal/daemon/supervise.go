@@ -1,0 +1,291 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"tocsin"
+	"tocsin/internal/api"
+	"tocsin/internal/config"
+	"tocsin/internal/exec"
+	"tocsin/internal/probe"
+	"tocsin/internal/remotewrite"
+	"tocsin/internal/tsdb"
+)
+
+// samplesFolder is where the samples lie, in the folder of the watch process.
+const samplesFolder = "samples"
+
+// supervisor is the part of a session that reads what happens on servers and keeps it.
+type supervisor struct {
+	w      *watcher
+	conf   *config.Config
+	log    *slog.Logger
+	own    serverKey // this machine
+	db     *tsdb.DB
+	known  *catalogue
+	rates  *probe.Rates
+	set    *probe.Set
+	runner *exec.Runner
+	keys   *tokens
+
+	mu      sync.Mutex
+	samples []tocsin.Sample // of one delivery, used again
+	lost    uint64          // samples that could not be kept
+	told    throttle
+	open    atomic.Bool // somebody listens on the network
+}
+
+// newSupervisor opens the store of samples. Nothing is read before run.
+func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host string) (*supervisor, error) {
+	s := &supervisor{w: w, conf: conf, log: w.log, own: serverKey{conf.Watch.Group, nodeName(conf.Watch.Name, host)}}
+	s.rates = probe.NewRates(probe.RatesOptions{Group: s.own.group, Node: s.own.name})
+	// The runner listens where the guard's socket lies, or did not start: then what only root may read is off, and says so.
+	s.runner = exec.NewRunner(exec.DialSocket(RunnerSocket(conf.Socket)))
+	h := probe.NewHost()
+	h.Capacity, h.Country, h.Sites, h.Domains = conf.Watch.Capacity, conf.Watch.Country, conf.Watch.Sites, conf.Watch.Domains
+	h.Interval, h.Guard = conf.Watch.Interval, s.guardNumbers
+	var err error
+	if s.set, err = probe.NewSet(probe.SetOptions{Host: h, Deliver: s.take, Root: s.asRoot}); err != nil {
+		return nil, err
+	}
+	if s.known, err = loadCatalogue(ctx, w.store, w.log); err != nil {
+		return nil, err
+	}
+	if s.keys, err = loadTokens(ctx, w.store); err != nil {
+		return nil, err
+	}
+	s.db, err = tsdb.Open(ctx, tsdb.Options{
+		Dir: filepath.Join(w.dir, samplesFolder), Log: w.log,
+		Raw: conf.Retention.Samples, FiveMinutes: conf.Retention.Samples5m, Hours: conf.Retention.Samples1h,
+	})
+	if err != nil {
+		_ = s.runner.Close()
+		return nil, err
+	}
+	s.known.asked(s.own, "", time.Time{}, "")
+	return s, nil
+}
+
+// nodeName is what this machine is called: as the operator says, or by its host name with what Munin would not take left out.
+func nodeName(set, host string) string {
+	if set != "" {
+		return set
+	}
+	name := strings.Trim(strings.Map(func(r rune) rune {
+		if r == '-' || r == '.' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
+			return r
+		}
+		return '-'
+	}, host), "-.")
+	if name == "" {
+		return "localhost"
+	}
+	return name
+}
+
+// run reads until ctx ends.
+func (s *supervisor) run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { s.set.Run(ctx) })
+	wg.Go(func() { _ = s.known.run(ctx) })
+	if s.conf.Listen != "" {
+		wg.Go(func() { s.serve(ctx) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// close ends what newSupervisor began.
+func (s *supervisor) close() {
+	_ = s.runner.Close() // it only asked
+	if err := s.db.Close(); err != nil {
+		s.log.Error("close the store of samples", "err", err)
+	}
+}
+
+// take makes samples of what was read, and keeps them. It is called by one goroutine at a time for the built-in probes, by
+// others for plugins and nodes.
+func (s *supervisor) take(readings []probe.Reading) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.samples = s.samples[:0]
+	for i := range readings {
+		r := &readings[i]
+		s.samples = s.rates.Samples(s.samples, r)
+		s.known.take(s.serverOf(r), r)
+	}
+	if _, err := s.db.Append(context.Background(), s.samples); err != nil {
+		s.lost += uint64(len(s.samples))
+		if !errors.Is(err, tsdb.ErrFull) { // the store tells of a full disk itself
+			s.told.say(time.Now(), func(int) { s.log.Error("samples could not be kept", "n", s.lost, "err", err) })
+		}
+	}
+}
+
+// serverOf is whose reading it is.
+func (s *supervisor) serverOf(r *probe.Reading) serverKey {
+	key := serverKey{r.Group, r.Node}
+	if key == (serverKey{}) {
+		key = s.own
+	}
+	if r.Service.Host != "" {
+		key.name = r.Service.Host
+	}
+	return key
+}
+
+// asRoot has the runner read a probe that only root may.
+func (s *supervisor) asRoot(ctx context.Context, name string) ([]probe.Reading, error) {
+	r, err := s.runner.Do(ctx, exec.Job{Entry: "probe/" + name, Do: "read"})
+	switch {
+	case errors.Is(err, exec.ErrUnreachable):
+		return nil, &probe.Off{Why: "only root may read it, and no runner listens at " + RunnerSocket(s.conf.Socket)}
+	case err != nil:
+		return nil, err
+	case r.Problem != "":
+		return nil, errors.New(r.Problem)
+	}
+	return probe.DecodeReadings(r.Out)
+}
+
+// serve answers programs over the network, and tries again where it cannot.
+func (s *supervisor) serve(ctx context.Context) {
+	for ctx.Err() == nil {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.conf.Listen)
+		if err == nil {
+			s.open.Store(true)
+			err = api.ServeSamples(ctx, l, api.SamplesHandler(s.questions()))
+			s.open.Store(false)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("programs cannot ask over the network", "err", err)
+			pause(ctx, sessionAgain)
+		}
+	}
+}
+
+// questions are Prometheus's, asked of our store.
+func (s *supervisor) questions() *api.Samples {
+	return &api.Samples{
+		Version: s.w.o.Version,
+		Query: func(ctx context.Context, expr string, at time.Time) (parser.Value, error) {
+			return valueOf(s.db.Query(ctx, expr, at))
+		},
+		QueryRange: func(ctx context.Context, expr string, from, to time.Time, step time.Duration) (parser.Value, error) {
+			return valueOf(s.db.QueryRange(ctx, expr, from, to, step))
+		},
+		Series: func(ctx context.Context, selectors [][]*labels.Matcher, from, to time.Time) ([]labels.Labels, error) {
+			found, _, err := s.db.Series(ctx, selectors, from, to, 0)
+			return found, asked(err)
+		},
+		LabelNames: func(ctx context.Context, selectors [][]*labels.Matcher, from, to time.Time) ([]string, error) {
+			all, err := s.db.LabelNames(ctx, selectors, from, to)
+			return all, asked(err)
+		},
+		LabelValues: func(ctx context.Context, name string, selectors [][]*labels.Matcher, from, to time.Time) ([]string, error) {
+			all, err := s.db.LabelValues(ctx, name, selectors, from, to)
+			return all, asked(err)
+		},
+		Last:    s.last,
+		Write:   s.write,
+		Metrics: s.metrics,
+		Healthy: func() error {
+			if s.db.Stats().Full {
+				return api.ErrFull
+			}
+			return nil
+		},
+		Admits: s.keys.scope,
+	}
+}
+
+// last is the newest values of the series that any of the selectors matches, each once.
+func (s *supervisor) last(ctx context.Context, selectors [][]*labels.Matcher) (promql.Vector, error) {
+	var all promql.Vector
+	seen := map[string]bool{}
+	for _, m := range selectors {
+		found, err := s.db.Last(ctx, m...)
+		if err != nil {
+			return nil, asked(err)
+		}
+		for _, v := range found {
+			if name := v.Labels.String(); !seen[name] {
+				seen[name] = true
+				all = append(all, promql.Sample{Metric: v.Labels, T: v.T, F: v.V})
+			}
+		}
+	}
+	return all, nil
+}
+
+// write keeps what another program measured. What of it cannot be kept is dropped as Prometheus drops it, and told.
+func (s *supervisor) write(ctx context.Context, series []remotewrite.Series) error {
+	taken, err := s.db.AppendLabels(ctx, series)
+	switch {
+	case errors.Is(err, tsdb.ErrFull):
+		return api.ErrFull
+	case err != nil:
+		return err
+	case taken.Dropped() > taken.Double:
+		return fmt.Errorf("%w: %d of them: %s", api.ErrSamples, taken.Dropped()-taken.Double, tocsin.Printable(taken.First))
+	}
+	return nil
+}
+
+func valueOf(r *tsdb.Result, err error) (parser.Value, error) {
+	if err != nil {
+		return nil, asked(err)
+	}
+	return r.Value, nil
+}
+
+// asked tells whose fault an error is.
+func asked(err error) error {
+	if errors.Is(err, tsdb.ErrQuery) || errors.Is(err, tsdb.ErrTooMuch) {
+		return fmt.Errorf("%w: %w", api.ErrQuestion, err)
+	}
+	return err
+}
+
+// metrics counts what the watch process does.
+func (s *supervisor) metrics(_ context.Context, to io.Writer) error {
+	m := api.NewMetrics(to)
+	st, rates := s.db.Stats(), s.rates.Stats()
+	m.Gauge("tocsin_samples_series", "Series of the last three hours.", float64(st.Series))
+	m.Gauge("tocsin_samples_bytes", "Size of the store of samples on the disk.", float64(st.Bytes))
+	m.Gauge("tocsin_samples_full", "1 while there is no room on the disk, and samples are not taken.", truth(st.Full))
+	m.Counter("tocsin_samples_total", "Samples that were kept.", float64(st.Appended))
+	for why, n := range map[string]int64{"double": st.Double, "too_old": st.TooOld, "too_new": st.TooNew, "bad": st.Bad, "too_many": st.TooMany, "refused": st.Refused} {
+		m.Counter("tocsin_samples_dropped_total", "Samples that were not kept.", float64(n), "why", why)
+	}
+	m.Counter("tocsin_samples_unknown_total", "Values read of which no sample could be made.", float64(rates.Unknown))
+	m.Counter("tocsin_samples_maintenance_failed_total", "Rounds of maintenance that ended in an error.", float64(st.Failed))
+	for _, p := range s.set.States() {
+		m.Gauge("tocsin_probe_on", "1 if a probe has something to read.", truth(p.On), "probe", p.Name)
+		m.Counter("tocsin_probe_readings_total", "How often a probe was read.", float64(p.Readings), "probe", p.Name)
+		m.Counter("tocsin_probe_failures_total", "How many of these failed.", float64(p.Failures), "probe", p.Name)
+	}
+	m.Gauge("tocsin_info", "Always 1; the version is a label.", 1, "version", s.w.o.Version)
+	return m.Flush()
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
