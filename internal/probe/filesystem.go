@@ -177,9 +177,9 @@ func (r *filesystemReader) Read(ctx context.Context) ([]Reading, error) {
 	return r.answers(ctx, mounts), nil
 }
 
-// ofSession says whether a tmpfs belongs to a login or a service, of which there may be very many.
+// ofSession says whether a tmpfs belongs to a login or a service, of which there may be very many, or to our own sandbox.
 func ofSession(at string) bool {
-	return strings.HasPrefix(at, "/run/user/") || strings.HasPrefix(at, "/run/credentials/") || strings.HasPrefix(at, "/run/netns/")
+	return at == "/dev" || strings.HasPrefix(at, "/run/user/") || strings.HasPrefix(at, "/run/credentials/") || strings.HasPrefix(at, "/run/netns/")
 }
 
 // ask has the filesystem looked at by a goroutine of its own, for that may never end. One that is being asked is not asked again.

@@ -64,66 +64,73 @@ func (p *pairs) correlation() float64 {
 
 // Curve is one series over some time, for FindRepeats.
 type Curve struct {
-	Service, Field string
-	Values         []float64 // at the same times as those of the other curves; NaN for none
+	Probe  string    // that draws it: a built-in probe, or a plugin
+	Name   string    // its service and field
+	Values []float64 // at the same times as those of the other curves; NaN for none
 }
 
-// Repetition says that two services of one node show the same. Neither is the other's original: the operator decides.
+// Repetition says that a probe shows nothing that another one does not show too: each of its curves that changes at all has its
+// like there. Which of the two is of more use the operator must decide.
 type Repetition struct {
-	A, B   string      // services; A is the one that came first
-	Fields [][2]string // the curves that are alike, of A and of B; at most one for each field of B
+	Probe, Of string      // where both show the same, Of is the one that came first
+	Curves    [][2]string // the names of the curves that are alike, of Probe and of Of
 }
 
 // maxCurves bounds FindRepeats, which looks at all pairs.
 const maxCurves = 2000
 
-// FindRepeats finds the services of one node whose curves repeat those of another: each changing curve of one of the two has its
-// like in the other. Curves of one service are not compared with each other. Over a week of five-minute means and 500 curves it
-// takes a fraction of a second, for most pairs already differ in every sixteenth point.
+// FindRepeats finds probes of one node that repeat others. Curves of one probe are not compared with each other. Over a week of
+// five-minute means and 500 curves it takes a tenth of a second, for most pairs already differ in every sixteenth point.
 func FindRepeats(curves []Curve) []Repetition {
 	curves = curves[:min(len(curves), maxCurves)]
-	changing := map[string]int{} // curves of a service that change
+	changing := map[string]int{} // curves of a probe that change
+	var order []string
 	var live []Curve
 	var thin [][]float64
 	for _, c := range curves {
-		if t := thinned(c.Values); t != nil {
-			live, thin = append(live, c), append(thin, t)
-			changing[c.Service]++
+		t := thinned(c.Values)
+		if t == nil {
+			continue
+		}
+		live, thin = append(live, c), append(thin, t)
+		if changing[c.Probe]++; changing[c.Probe] == 1 {
+			order = append(order, c.Probe)
+		}
+	}
+	like := map[[2]string][][2]string{} // by probes: names of curves
+	for j := range live {
+		for i := range j {
+			a, b := &live[i], &live[j]
+			if a.Probe == b.Probe || !roughly(thin[i], thin[j]) || !Repeats(a.Values, b.Values) {
+				continue
+			}
+			like[[2]string{a.Probe, b.Probe}] = append(like[[2]string{a.Probe, b.Probe}], [2]string{a.Name, b.Name})
+			like[[2]string{b.Probe, a.Probe}] = append(like[[2]string{b.Probe, a.Probe}], [2]string{b.Name, a.Name})
 		}
 	}
 	var found []Repetition
-	index := map[[2]string]int{}
-	for j := range live {
-		for i := range j {
-			if live[i].Service == live[j].Service || !roughly(thin[i], thin[j]) || !Repeats(live[i].Values, live[j].Values) {
+	for j, probe := range order {
+		for i, of := range order {
+			alike := like[[2]string{probe, of}]
+			if i == j || named(alike) < changing[probe] {
 				continue
 			}
-			key := [2]string{live[i].Service, live[j].Service}
-			k, ok := index[key]
-			if !ok {
-				k = len(found)
-				index[key] = k
-				found = append(found, Repetition{A: key[0], B: key[1]})
+			if i > j && named(like[[2]string{of, probe}]) == changing[of] {
+				continue // they show the same: the later one is named
 			}
-			found[k].Fields = append(found[k].Fields, [2]string{live[i].Field, live[j].Field})
+			found = append(found, Repetition{Probe: probe, Of: of, Curves: alike})
 		}
 	}
-	whole := found[:0]
-	for _, r := range found {
-		if covers(r, 0) == changing[r.A] || covers(r, 1) == changing[r.B] {
-			whole = append(whole, r)
-		}
-	}
-	return whole
+	return found
 }
 
-// covers counts the fields of one side that have their like.
-func covers(r Repetition, side int) int {
-	fields := map[string]bool{}
-	for _, f := range r.Fields {
-		fields[f[side]] = true
+// named counts the curves of the first that have their like.
+func named(alike [][2]string) int {
+	names := map[string]bool{}
+	for _, pair := range alike {
+		names[pair[0]] = true
 	}
-	return len(fields)
+	return len(names)
 }
 
 // thinned takes every sixteenth value; nil if the curve hardly changes.

@@ -75,22 +75,28 @@ func TestRepeats(t *testing.T) {
 func TestFindRepeats(t *testing.T) {
 	sent, size, queue := curve(1, nil), curve(2, nil), curve(3, nil)
 	got := FindRepeats([]Curve{
-		{"postfix_mailstats", "delivered", sent},
-		{"postfix_mailstats", "rejects", constant(0)},
-		{"postfix_mailvolume", "volume", size},
-		{"sympa", "sent", scaled(sent, 12, 3, 0.2)},
-		{"sympa", "bad", constant(0)},
-		{"sympa_spool", "bulk", queue},
-		{"sympa_spool", "sent", scaled(sent, 1, 0, 0)}, // one of two: it shows something else as well
-		{"mixed", "sent", sent}, {"mixed", "volume", size},
+		{"postfix", "postfix_mailstats.delivered", sent},
+		{"postfix", "postfix_mailvolume.volume", size},
+		{"postfix", "postfix_mailstats.again", sent}, // a probe does not repeat itself
+		{"postfix", "postfix_mailstats.rejects", constant(0)},
+		{"sympa", "sympa.sent", scaled(sent, 12, 3, 0.2)},
+		{"sympa", "sympa.bad", constant(0)},
+		{"spool", "spool.bulk", queue}, // one of two curves: it shows something else as well
+		{"spool", "spool.sent", scaled(sent, 1, 0, 0)},
+		{"mailgraph", "mailgraph.sent", sent},
+		{"mailgraph", "mailgraph.volume", size},
+		{"still", "still.x", constant(1)},
 	})
-	want := []string{"postfix_mailstats sympa", "postfix_mailstats sympa_spool", "sympa sympa_spool", "postfix_mailstats mixed", "sympa mixed", "postfix_mailvolume mixed"}
+	want := []string{"sympa of postfix", "sympa of spool", "sympa of mailgraph", "mailgraph of postfix"}
 	var names []string
 	for _, r := range got {
-		names = append(names, r.A+" "+r.B)
+		names = append(names, r.Probe+" of "+r.Of)
 	}
 	if !slices.Equal(names, want) {
-		t.Errorf("FindRepeats = %q, want %q", names, want)
+		t.Fatalf("FindRepeats = %q, want %q", names, want)
+	}
+	if pairs := got[3].Curves; !slices.Equal(pairs, [][2]string{{"mailgraph.sent", "postfix_mailstats.delivered"}, {"mailgraph.sent", "postfix_mailstats.again"}, {"mailgraph.volume", "postfix_mailvolume.volume"}}) {
+		t.Errorf("mailgraph repeats %q", pairs)
 	}
 	if FindRepeats(nil) != nil {
 		t.Error("no curves have repetitions")
@@ -100,7 +106,7 @@ func TestFindRepeats(t *testing.T) {
 func BenchmarkFindRepeats(b *testing.B) {
 	var curves []Curve
 	for i := range 500 {
-		curves = append(curves, Curve{Service: string(rune('a' + i)), Field: "x", Values: curve(uint64(i), nil)})
+		curves = append(curves, Curve{Probe: string(rune('a' + i)), Name: "x", Values: curve(uint64(i), nil)})
 	}
 	b.ReportAllocs()
 	for b.Loop() {
