@@ -2,11 +2,10 @@ package probe
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
-	"strings"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -20,12 +19,15 @@ func TestRealLXC(t *testing.T) {
 	if _, err := exec.LookPath("lxc-execute"); err != nil {
 		t.Skip("lxc-execute is not installed")
 	}
+	ownNetwork(t)
 	dir, err := os.MkdirTemp("/tmp", "tocsin")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	name, outer := fmt.Sprintf("tocsin-%d", os.Getpid()), fmt.Sprintf("tpl%d", os.Getpid()%1_000_000)
+	// A name of its own: the control groups of a run before may still be there.
+	name := filepath.Base(dir)
+	outer := "tp" + name[max(0, len(name)-8):]
 	put(t, dir, map[string]string{"conf": `lxc.uts.name = tocsin
 lxc.rootfs.path = dir:/
 lxc.net.0.type = veth
@@ -78,13 +80,11 @@ lxc.net.0.ipv4.address = 198.18.9.2/30
 		}
 	}
 	await("its network is not read", func() bool { _, ok := read()["containers_net "+field+"_down"]; return ok })
+	await("it gets no card", func() bool { return exec.Command("ip", "link", "show", outer).Run() == nil })
 	shell(t, "ip", "addr", "add", "198.18.9.1/30", "dev", outer)
 	shell(t, "ip", "link", "set", outer, "up")
 	shell(t, "ip", "neigh", "replace", "198.18.9.2", "lladdr", "02:00:00:00:00:02", "dev", outer)
-	await(outer+" does not come up", func() bool {
-		state, _ := os.ReadFile("/sys/class/net/" + outer + "/operstate")
-		return strings.TrimSpace(string(state)) == "up"
-	})
+	awaitLink(t, outer)
 	before := read()
 	c, err := net.Dial("udp", "198.18.9.2:9")
 	if err != nil {
