@@ -160,13 +160,13 @@ func hub(ctx context.Context, dir string, from, to int) error {
 // hubCheck counts what is there of the first rounds.
 func hubCheck(ctx context.Context, dir string, rounds int) error {
 	end := hubStart.Add(time.Duration(rounds-1) * hubRound)
-	begin := time.Now()
+	begin, cpu := time.Now(), cpuTime()
 	d, err := tsdb.Open(ctx, tsdb.Options{Dir: dir, Now: func() time.Time { return end }, Every: -1})
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	opened := time.Since(begin)
+	opened, cpu := time.Since(begin), cpuTime()-cpu
 	total := 0
 	for i := range hubServers {
 		expr := fmt.Sprintf(`sum(count_over_time({node="s%04d",__name__=~"m[0-9]+"}[%ds]))`, i, rounds*int(hubRound.Seconds()))
@@ -178,8 +178,8 @@ func hubCheck(ctx context.Context, dir string, rounds int) error {
 			total += int(v.F)
 		}
 	}
-	fmt.Printf("check: opened in %.1f s, %d of %d acknowledged samples are there; resident %s\n",
-		opened.Seconds(), total, rounds*hubServers*hubSeries, memory())
+	fmt.Printf("check: opened in %.1f s, %.1f s CPU; %d of %d acknowledged samples are there; resident %s\n",
+		opened.Seconds(), cpu.Seconds(), total, rounds*hubServers*hubSeries, memory())
 	if total < rounds*hubServers*hubSeries {
 		return fmt.Errorf("acknowledged samples are lost")
 	}
@@ -255,20 +255,22 @@ func year(ctx context.Context, dir string) error {
 		return err
 	}
 	for _, expr := range []string{`munin{field="f7"}`, `munin:max{field="f7"}`, `avg_over_time(munin{field="f7"}[1h])`} {
-		var least time.Duration
+		var least, cost time.Duration
 		n := 0
 		for i := range 5 {
-			begin := time.Now()
+			begin, cpu := time.Now(), cpuTime()
 			res, err := d.QueryRange(ctx, expr, hubStart, now, 5*time.Minute)
 			if err != nil {
 				return err
 			}
-			if took := time.Since(begin); i == 0 || took < least {
-				least = took
+			took, cpu := time.Since(begin), cpuTime()-cpu
+			if i == 0 {
+				least, cost = took, cpu
 			}
+			least, cost = min(least, took), min(cost, cpu)
 			n = res.Value.(promql.Matrix).TotalSamples()
 		}
-		fmt.Printf("year: %-40s %d points in %.1f ms\n", expr, n, least.Seconds()*1e3)
+		fmt.Printf("year: %-40s %d points in %.1f ms, %.1f ms CPU\n", expr, n, least.Seconds()*1e3, cost.Seconds()*1e3)
 	}
 	return nil
 }

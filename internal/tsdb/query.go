@@ -273,6 +273,12 @@ func (d *DB) recall(ctx context.Context) error {
 		return err
 	}
 	defer q.Close()
+	app := d.raw.Appender(ctx) // knows the number of a series; nothing is appended
+	defer app.Rollback()
+	numbers, ok := app.(storage.GetRef)
+	if !ok {
+		return errors.New("BUG: the numbers of series cannot be asked for")
+	}
 	set := q.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchNotEqual, labels.MetricName, ""))
 	var it chunkenc.Iterator
 	for set.Next() {
@@ -281,21 +287,10 @@ func (d *DB) recall(ctx context.Context) error {
 		for it.Next() == chunkenc.ValFloat {
 			v.t, v.v = it.At()
 		}
-		if ref := d.ref(set.At().Labels()); ref != 0 && v.t != 0 {
+		l := set.At().Labels()
+		if ref, _ := numbers.GetRef(l, l.Hash()); ref != 0 && v.t != 0 {
 			d.last[ref] = v
 		}
 	}
 	return set.Err()
-}
-
-// ref is the number of a series in memory, 0 if it is not there.
-func (d *DB) ref(l labels.Labels) storage.SeriesRef {
-	app := d.raw.Appender(context.Background())
-	defer app.Rollback()
-	g, ok := app.(storage.GetRef)
-	if !ok {
-		return 0
-	}
-	ref, _ := g.GetRef(l, l.Hash())
-	return ref
 }
