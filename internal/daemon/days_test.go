@@ -305,7 +305,7 @@ func TestScriptedDays(t *testing.T) {
 			if _, err := StoreKey(state, canaryKey); err != nil {
 				t.Fatal(err)
 			}
-			conf, err := config.Parse("test", []byte("state = \""+state+"\"\n[[list]]\nname = \"abuseipdb\"\nurl = \"abuseipdb:\"\nat = \"03:30\"\n[report]\nenabled = true\nurl = \"http://127.0.0.1:1/api/v2/\"\n"))
+			conf, err := config.Parse("test", []byte("state = \""+state+"\"\n[[list]]\nname = \"abuseipdb\"\nurl = \"abuseipdb:\"\nat = \"03:30\"\n[report]\nenabled = true\nurl = \"http://127.0.0.1:1/api/v2/\"\n[watch]\nenabled = false\n"))
 			if err != nil {
 				t.Fatal(err)
 			}

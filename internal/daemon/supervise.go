@@ -39,6 +39,7 @@ type supervisor struct {
 	known  *catalogue
 	rates  *probe.Rates
 	set    *probe.Set
+	nodes  *probe.Nodes
 	runner *exec.Runner
 	keys   *tokens
 
@@ -60,6 +61,9 @@ func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host st
 	h.Interval, h.Guard = conf.Watch.Interval, s.guardNumbers
 	var err error
 	if s.set, err = probe.NewSet(probe.SetOptions{Host: h, Deliver: s.take, Root: s.asRoot}); err != nil {
+		return nil, err
+	}
+	if s.nodes, err = probe.NewNodes(probe.NodesOptions{Host: h, Nodes: s.nodesOf(&conf.Watch), Deliver: s.take}); err != nil {
 		return nil, err
 	}
 	if s.known, err = loadCatalogue(ctx, w.store, w.log); err != nil {
@@ -101,7 +105,12 @@ func nodeName(set, host string) string {
 func (s *supervisor) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.set.Run(ctx) })
+	wg.Go(func() { s.nodes.Run(ctx) })
+	wg.Go(func() { s.noteNodes(ctx) })
 	wg.Go(func() { _ = s.known.run(ctx) })
+	if s.conf.Watch.MuninNode != "" {
+		wg.Go(func() { s.beNode(ctx) })
+	}
 	if s.conf.Listen != "" {
 		wg.Go(func() { s.serve(ctx) })
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -173,6 +174,14 @@ func (s *supervisor) probes() (api.Probes, error) {
 	out := api.Probes{Schema: api.SchemaProbes, Probes: []api.Probe{}}
 	for _, st := range s.set.States() {
 		out.Probes = append(out.Probes, wireProbe("built-in", &st))
+	}
+	for _, st := range s.nodes.States() {
+		p := wireProbe("node", &st.State)
+		p.Name = st.Node
+		for _, plugin := range slices.Sorted(maps.Keys(st.Trouble)) {
+			p.Why = strings.TrimPrefix(p.Why+"; "+tocsin.Printable(plugin+": "+st.Trouble[plugin]), "; ")
+		}
+		out.Probes = append(out.Probes, p)
 	}
 	return out, nil
 }

@@ -222,6 +222,11 @@ func (w *watcher) session(ctx context.Context, conf *config.Config, reload <-cha
 	if err != nil {
 		return err
 	}
+	if conf.Watch.Enabled {
+		if s.sup, s.supFailed = newSupervisor(ctx, w, conf, s.host); s.supFailed != nil {
+			w.log.Error("nothing is supervised", "err", s.supFailed) // lists and reports go on
+		}
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	// spawn starts what runs as long as the session; where it ends before, the session does.
@@ -286,11 +291,6 @@ func (w *watcher) newSession(ctx context.Context, conf *config.Config) (*session
 	if conf.Report.Enabled {
 		if s.reporter, err = s.openReports(ctx); err != nil {
 			return nil, err
-		}
-	}
-	if conf.Watch.Enabled {
-		if s.sup, s.supFailed = newSupervisor(ctx, w, conf, s.host); s.supFailed != nil {
-			w.log.Error("nothing is supervised", "err", s.supFailed) // lists and reports go on
 		}
 	}
 	return s, nil

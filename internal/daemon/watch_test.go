@@ -76,6 +76,7 @@ func (s *sharing) begin() {
 		c, err := config.Load(s.conf)
 		if err == nil {
 			c.Report.Hold = 100 * time.Millisecond
+			c.Watch.Enabled = false // what is supervised has tests of its own
 		}
 		return c, s.conf, err
 	}

@@ -1,0 +1,170 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"tocsin"
+	"tocsin/internal/config"
+	"tocsin/internal/munin"
+	"tocsin/internal/probe"
+)
+
+// This file is how we speak with other servers in Munin's language: their nodes are asked, and an old master may ask us.
+
+// nodeTick is how often it is noted which nodes answer.
+const nodeTick = 10 * time.Second
+
+// nodesOf are the nodes that the configuration names, its own and those of munin.conf. What of them cannot be used is told;
+// the others are asked.
+func (s *supervisor) nodesOf(c *config.Watch) []probe.Node {
+	var all []probe.Node
+	for i := range c.Nodes {
+		n := &c.Nodes[i]
+		a, err := munin.ParseAddress(n.Address)
+		if err != nil {
+			s.log.Error("a node is not asked", "node", n.Name, "err", fmt.Errorf("%s: address %w", n.Pos("address"), err))
+			continue
+		}
+		dial, err := dialOptions(n)
+		if err != nil {
+			s.log.Error("a node is not asked", "node", n.Name, "err", err)
+			continue
+		}
+		all = append(all, probe.Node{Group: n.Group, Name: n.Name, Address: a, AskBanner: true, Virtual: true, Interval: n.Interval, Dial: dial})
+	}
+	if c.MuninConf == "" {
+		return all
+	}
+	conf, err := munin.ReadMasterConf(c.MuninConf)
+	if err != nil {
+		s.log.Error("the nodes of munin.conf are not asked", "err", err)
+		return all
+	}
+	nodes, problems := probe.NodesOf(conf)
+	for _, p := range slices.Concat(conf.Problems, problems) {
+		s.log.Warn("munin.conf is not understood whole", "file", p.File, "line", p.Line, "err", tocsin.Printable(p.Msg))
+	}
+	for _, n := range nodes {
+		same := func(o probe.Node) bool { return o.Group == n.Group && o.Name == n.Name }
+		if slices.ContainsFunc(all, same) {
+			continue // tocsin.toml says it better
+		}
+		all = append(all, n)
+	}
+	return all
+}
+
+// dialOptions reads the files of TLS that a node names.
+func dialOptions(n *config.Node) (o munin.DialOptions, err error) {
+	if !n.TLS {
+		return o, nil
+	}
+	o.TLS.Mode = munin.TLSEnabled
+	if n.CA != "" {
+		text, err := os.ReadFile(n.CA)
+		if err != nil {
+			return o, fmt.Errorf("%s: tls_ca: %w", n.Pos("tls_ca"), err)
+		}
+		o.TLS.Roots, o.TLS.Verify = x509.NewCertPool(), true
+		if !o.TLS.Roots.AppendCertsFromPEM(text) {
+			return o, fmt.Errorf("%s: tls_ca: no certificate in %s", n.Pos("tls_ca"), n.CA)
+		}
+	}
+	if n.Certificate != "" {
+		pair, err := tls.LoadX509KeyPair(n.Certificate, n.Key)
+		if err != nil {
+			return o, fmt.Errorf("%s: tls_certificate: %w", n.Pos("tls_certificate"), err)
+		}
+		o.TLS.Certificate = &pair
+	}
+	return o, nil
+}
+
+// noteNodes keeps in the catalogue which nodes answer, until ctx ends.
+func (s *supervisor) noteNodes(ctx context.Context) {
+	for {
+		for _, n := range s.nodes.States() {
+			s.known.asked(serverKey{n.Group, n.Node}, n.Address, n.FailedAt, tocsin.Printable(n.Why))
+		}
+		if !pause(ctx, nodeTick) {
+			return
+		}
+	}
+}
+
+// beNode answers an old master, and tries again where it cannot.
+func (s *supervisor) beNode(ctx context.Context) {
+	server, err := munin.NewServer(&munin.Node{Name: s.own.name, Version: s.w.o.Version, Plugins: s.asPlugins, Read: s.asPlugin},
+		munin.ServeOptions{Allow: s.conf.Watch.MuninAllow, Log: s.log})
+	if err != nil {
+		s.log.Error("no master can ask us", "err", err)
+		return
+	}
+	for ctx.Err() == nil {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.conf.Watch.MuninNode)
+		if err == nil {
+			err = server.Serve(ctx, l)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("no master can ask us", "err", err)
+			pause(ctx, sessionAgain)
+		}
+	}
+}
+
+// asPlugins are our services as a munin-node lists plugins: a service with children is one of several graphs.
+func (s *supervisor) asPlugins() []munin.Plugin {
+	c := s.known
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	parents := map[string]*munin.Plugin{}
+	for name, k := range c.servers[s.own].services {
+		parent, _, child := strings.Cut(name, ".")
+		if k.values == nil && !child {
+			continue // not read since we began
+		}
+		p := parents[parent]
+		if p == nil {
+			p = &munin.Plugin{Name: parent}
+			parents[parent] = p
+		}
+		p.Multigraph = p.Multigraph || child
+	}
+	all := make([]munin.Plugin, 0, len(parents))
+	for _, p := range parents {
+		all = append(all, *p)
+	}
+	slices.SortFunc(all, func(a, b munin.Plugin) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// asPlugin is one of them with its values as they were read last.
+func (s *supervisor) asPlugin(_ context.Context, plugin string) (services []*munin.Service, values []munin.Value, err error) {
+	c := s.known
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, k := range c.servers[s.own].services {
+		if k.values == nil || name != plugin && !strings.HasPrefix(name, plugin+".") {
+			continue
+		}
+		services = append(services, k.desc)
+		for _, v := range k.values {
+			v.Service = cmp.Or(v.Service, name)
+			values = append(values, v)
+		}
+	}
+	if services == nil {
+		return nil, nil, munin.ErrUnknownService
+	}
+	slices.SortFunc(services, func(a, b *munin.Service) int { return cmp.Compare(a.Name, b.Name) })
+	return services, values, nil
+}

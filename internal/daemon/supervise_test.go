@@ -1,0 +1,235 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tocsin/internal/api"
+	"tocsin/internal/config"
+	"tocsin/internal/munin"
+	"tocsin/internal/remotewrite"
+)
+
+// supervising starts a watch process that supervises this machine; settings come behind the top of its configuration.
+func supervising(t *testing.T, settings string) (c *api.WatchClient, state string, stop func()) {
+	t.Helper()
+	state, err := os.MkdirTemp("", "w") // the path of a socket is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(state) })
+	conf, err := config.Parse("t.toml", fmt.Appendf(nil, "state = %q\nsocket = %q\n%s", state, state+"/guard.sock", settings))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- runWatch(ctx, WatchOptions{Config: conf, Version: "1.2", Log: slog.New(slog.DiscardHandler)}, nil)
+	}()
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(stop)
+	return api.NewWatchClient(WatchSocket(state)), state, stop
+}
+
+// within waits until ok answers true, for long enough on a busy machine.
+func within(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("%s did not come", what)
+}
+
+// freePort is a port of loopback that nobody listens on now.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// A machine is supervised without any setting: its services have values, which can be asked for on the socket, with a token
+// over the network, and by an old master.
+func TestSupervises(t *testing.T) {
+	listen, node := freePort(t), freePort(t)
+	c, _, _ := supervising(t, fmt.Sprintf("listen = %q\n[watch]\ngroup = \"Gandi\"\nname = \"web1\"\ninterval = \"1s\"\nmunin_plugins = \"\"\nmunin_node = %q\n", listen, node))
+	ctx := t.Context()
+	within(t, "the load of this machine", func() bool {
+		d, err := c.Server(ctx, "*", "web1")
+		if err != nil {
+			return false
+		}
+		i := slices.IndexFunc(d.Details, func(s api.Service) bool { return s.Name == "load" })
+		return i >= 0 && len(d.Details[i].Fields) > 0 && d.Details[i].Fields[0].Value != nil
+	})
+	all, err := c.Servers(ctx)
+	if err != nil || len(all.Servers) != 1 || all.Servers[0].Group != "Gandi" || all.Servers[0].State != "ok" || all.Servers[0].Services == 0 {
+		t.Errorf("servers: %+v, %v", all, err)
+	}
+	probes, err := c.Probes(ctx)
+	if i := slices.IndexFunc(probes.Probes, func(p api.Probe) bool { return p.Name == "load" && p.On && p.Readings > 0 }); err != nil || i < 0 {
+		t.Errorf("probes: %+v, %v", probes, err)
+	}
+	answer, err := c.PromQL(ctx, "query", url.Values{"query": {`munin{group="Gandi",node="web1",service="load",field="load"}`}})
+	if err != nil || !strings.Contains(string(answer), `"resultType":"vector","result":[{"metric"`) {
+		t.Errorf("query: %s, %v", answer, err)
+	}
+	if _, err := c.Server(ctx, "TTN", "web1"); err == nil {
+		t.Error("web1 was found in a group that it is not of")
+	}
+	g, err := c.Graph(ctx, api.GraphQuery{Group: "*", Server: "web1", Service: "load", From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Minute), Step: time.Second})
+	if err != nil || len(g.Fields) == 0 || len(g.Fields[0].Points) == 0 || g.Title == "" {
+		t.Errorf("graph: %+v, %v", g, err)
+	}
+
+	t.Run("over the network", func(t *testing.T) { asksOverTheNetwork(t, c, "http://"+listen) })
+	t.Run("as a munin-node", func(t *testing.T) { asksAsAMaster(t, node) })
+	if _, err := c.ForgetServer(ctx, api.ServerRequest{Group: "Gandi", Name: "web1"}); err == nil {
+		t.Error("this machine was forgotten")
+	}
+}
+
+func asksOverTheNetwork(t *testing.T, c *api.WatchClient, base string) {
+	read, err := c.AddToken(t.Context(), api.TokenRequest{Name: "grafana", Scope: api.ScopeRead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write, err := c.AddToken(t.Context(), api.TokenRequest{Name: "agent", Scope: api.ScopeWrite})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.AddToken(t.Context(), api.TokenRequest{Name: "agent", Scope: api.ScopeRead}); err == nil {
+		t.Error("a second token of one name was made")
+	}
+	ask := func(method, path, token, body string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, base+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		return resp.StatusCode, string(text)
+	}
+	within(t, "the network", func() bool { code, _ := ask("GET", "/healthz", "", ""); return code == 200 })
+	now := time.Now().UnixMilli()
+	body := string(remotewrite.Encode([]remotewrite.Series{{Labels: []remotewrite.Label{{Name: "__name__", Value: "up"}, {Name: "job", Value: "agent"}}, Points: []remotewrite.Point{{T: now, V: 1}}}}))
+	old := string(remotewrite.Encode([]remotewrite.Series{{Labels: []remotewrite.Label{{Name: "__name__", Value: "up"}}, Points: []remotewrite.Point{{T: now - 7*24*3600*1000, V: 1}}}}))
+	for _, tt := range []struct {
+		method, path, token, body string
+		code                      int
+		want                      string
+	}{
+		{"GET", "/metrics", "", "", 200, "tocsin_samples_series "},
+		{"GET", "/api/v1/query?query=up", "", "", 401, "token"},
+		{"GET", "/api/v1/query?query=up", "tocsin_guess", "", 401, "token"},
+		{"POST", "/api/v1/write", read.Token, body, 403, "scope"},
+		{"POST", "/api/v1/write", write.Token, body, 204, ""},
+		{"POST", "/api/v1/write", write.Token, old, 400, "old"},
+		{"GET", "/api/v1/query?query=up", read.Token, "", 200, `"job":"agent"},"value":[`},
+		{"GET", "/federate?match[]=up", read.Token, "", 200, `up{job="agent"} 1 `},
+		{"GET", "/api/v1/label/service/values", read.Token, "", 200, `"load"`},
+	} {
+		if code, text := ask(tt.method, tt.path, tt.token, tt.body); code != tt.code || !strings.Contains(text, tt.want) {
+			t.Errorf("%s %s: %d %s\nwant %d with %q", tt.method, tt.path, code, text, tt.code, tt.want)
+		}
+	}
+	if _, err := c.DropToken(t.Context(), api.TokenRequest{Name: "grafana"}); err != nil {
+		t.Error(err)
+	}
+	if code, _ := ask("GET", "/api/v1/query?query=up", read.Token, ""); code != 401 {
+		t.Errorf("with a revoked token: %d, want 401", code)
+	}
+}
+
+func asksAsAMaster(t *testing.T, at string) {
+	a, err := munin.ParseAddress("munin://" + netip.MustParseAddrPort(at).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := munin.Dial(t.Context(), a, munin.DialOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Cap(t.Context(), "multigraph"); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "cpu and load in the list", func() bool {
+		names, err := c.List(t.Context(), "web1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Contains(names, "load") && slices.Contains(names, "cpu")
+	})
+	conf, err := c.Config(t.Context(), "load")
+	if err != nil || len(conf.Services) != 1 || conf.Services[0].Field("load") == nil {
+		t.Errorf("config load: %+v, %v", conf, err)
+	}
+	got, err := c.Fetch(t.Context(), "load")
+	if err != nil || !slices.ContainsFunc(got.Values, func(v munin.Value) bool { return v.Field == "load" }) {
+		t.Errorf("fetch load: %+v, %v", got, err)
+	}
+}
+
+// A node that is asked is a server of ours; one that does not answer stays, and says since when and why.
+func TestAsksNodes(t *testing.T) {
+	node, nobody := freePort(t), freePort(t)
+	_, _, stop := supervising(t, fmt.Sprintf("listen = \"\"\n[watch]\nname = \"web1\"\ninterval = \"1s\"\nmunin_plugins = \"\"\nmunin_node = %q\n", node))
+	hub, _, _ := supervising(t, fmt.Sprintf("listen = \"\"\n[watch]\nname = \"hub\"\nmunin_plugins = \"\"\n[[watch.node]]\nname = \"web1\"\ngroup = \"TTN\"\naddress = \"munin://%s\"\ninterval = \"10s\"\n[[watch.node]]\nname = \"gone\"\ngroup = \"TTN\"\naddress = \"munin://%s\"\ninterval = \"10s\"\n", node, nobody))
+	find := func(name string) (s api.Server, ok bool) {
+		all, err := hub.Servers(t.Context())
+		if err != nil {
+			return s, false
+		}
+		i := slices.IndexFunc(all.Servers, func(s api.Server) bool { return s.Name == name && s.Group == "TTN" })
+		if i < 0 {
+			return s, false
+		}
+		return all.Servers[i], true
+	}
+	within(t, "the services of web1", func() bool { s, ok := find("web1"); return ok && s.State == "ok" && s.Services > 5 })
+	within(t, "the state of a server that is not there", func() bool {
+		s, ok := find("gone")
+		return ok && s.State == "unknown" && strings.Contains(s.Why, "refused")
+	})
+	stop()
+	within(t, "the state of a server that went away", func() bool { s, ok := find("web1"); return ok && s.State == "unknown" && s.Services > 5 })
+}
