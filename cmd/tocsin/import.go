@@ -14,14 +14,25 @@ import (
 // usualFail2ban is where fail2ban's configuration lies unless somebody says otherwise.
 const usualFail2ban = "/etc/fail2ban"
 
+// importCmd takes over what an older system knows.
 type importCmd struct {
-	From     string `arg:"" enum:"fail2ban" help:"fail2ban."`
+	Fail2ban importFail2banCmd `cmd:"" name:"fail2ban" help:"Take over running bans, history and read positions from fail2ban."`
+	Munin    importMuninCmd    `cmd:"" help:"Take over the history that a Munin master keeps."`
+	RRD      importRRDCmd      `cmd:"" name:"rrd" help:"Take over the history of one RRD file, or of its XML dump."`
+	CSV      importCSVCmd      `cmd:"" name:"csv" help:"Take over times and values of one CSV file."`
+}
+
+func (*importCmd) Help() string {
+	return "Example: tocsin import munin /var/lib/munin\n\nWhat is there already stays as it is: importing twice changes nothing."
+}
+
+type importFail2banCmd struct {
 	Fail2ban string `name:"fail2ban" placeholder:"DIR" help:"Its configuration (default: the one that [fail2ban] names, or /etc/fail2ban)."`
 	Database string `placeholder:"FILE" help:"Its database (default: the one that its fail2ban.conf names)."`
 	DryRun   bool   `help:"Say what would be taken over, and write nothing."`
 }
 
-func (*importCmd) Help() string {
+func (*importFail2banCmd) Help() string {
 	return "Example: tocsin import fail2ban --dry-run\n\nTakes over running bans with their end, former bans with their lines, and how far each log was read. Fail2ban's files are only read. Importing twice changes nothing."
 }
 
@@ -65,7 +76,7 @@ type importedLog struct {
 	Kept   bool       `json:"kept"`
 }
 
-func (i *importCmd) Run(e *env) error {
+func (i *importFail2banCmd) Run(e *env) error {
 	c, err := e.fail2banConfig(i.Fail2ban)
 	if err != nil {
 		return err

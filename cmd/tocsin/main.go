@@ -49,7 +49,7 @@ type cli struct {
 	Reload  reloadCmd  `cmd:"" help:"Read the configuration again. A bad one changes nothing."`
 	Doctor  doctorCmd  `cmd:"" help:"What is wrong with the guard itself, and what to type."`
 
-	Import importCmd `cmd:"" help:"Take over bans and read positions from fail2ban."`
+	Import importCmd `cmd:"" help:"Take over what fail2ban or Munin knows."`
 	Diff   diffCmd   `cmd:"" help:"Who fail2ban and Tocsin would each ban, and why they differ."`
 
 	Servers serversCmd `cmd:"" help:"All servers that are supervised."`

@@ -252,13 +252,24 @@ func Listen(path string, gid int) (net.Listener, error) {
 // Serve answers on the unix socket l until ctx ends.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	return serveUntil(ctx, &limited{Listener: l, slots: make(chan struct{}, maxConnections)}, &http.Server{
-		Handler:           http.TimeoutHandler(h, requestTime, `{"schema":"tocsin.error/1","exit":75,"error":"the guard is too busy","hint":"try again"}`),
+		Handler:           unlessImport(http.TimeoutHandler(h, requestTime, `{"schema":"tocsin.error/1","exit":75,"error":"the guard is too busy","hint":"try again"}`), h),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      requestTime + 5*time.Second,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    8 << 10,
 		ConnContext:       withPeer,
+	})
+}
+
+// unlessImport gives an import to slow, everything else to usual.
+func unlessImport(usual, slow http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == importPath {
+			slow.ServeHTTP(w, r)
+			return
+		}
+		usual.ServeHTTP(w, r)
 	})
 }
 

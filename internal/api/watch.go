@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -156,6 +157,8 @@ type SuperviseOperations struct {
 	Tokens    func(context.Context) (Tokens, error)
 	AddToken  func(context.Context, TokenRequest) (NewToken, error)
 	DropToken func(context.Context, TokenRequest) (Change, error)
+	// Import takes the history of an older system, as ReadHistory reads it.
+	Import func(context.Context, io.Reader) (History, error)
 	// Questions are Prometheus's; an error says why nobody can be asked now.
 	Questions func() (*Samples, error)
 }
@@ -183,6 +186,7 @@ func superviseHandlers(mux *http.ServeMux, op *SuperviseOperations) {
 	change(mux, "POST /v1/tokens/add", op.AddToken)
 	change(mux, "POST /v1/tokens/revoke", op.DropToken)
 	change(mux, "POST /v1/server/forget", func(ctx context.Context, r ServerRequest) (Change, error) { return op.Forget(ctx, r.Group, r.Name) })
+	mux.HandleFunc("PUT "+importPath, importHandler(op.Import))
 	samplesHandlers(mux, op.Questions)
 }
 

@@ -4,17 +4,21 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"tocsin"
 	"tocsin/internal/api"
 	"tocsin/internal/config"
 	"tocsin/internal/munin"
@@ -232,4 +236,94 @@ func TestAsksNodes(t *testing.T) {
 	})
 	stop()
 	within(t, "the state of a server that went away", func() bool { s, ok := find("web1"); return ok && s.State == "unknown" && s.Services > 5 })
+}
+
+// History of older systems is found by the same names, and imported once however often it is.
+func TestImportsHistory(t *testing.T) {
+	c, _, _ := supervising(t, "listen = \"\"\n[watch]\nname = \"hub\"\nmunin_plugins = \"\"\n")
+	within(t, "the watch process", func() bool { _, err := c.Servers(t.Context()); return err == nil })
+	begin := time.Now().UTC().Truncate(time.Hour).Add(-10 * 24 * time.Hour)
+	var b strings.Builder
+	b.WriteString("time,value\n")
+	for i := range 200 {
+		fmt.Fprintf(&b, "%s,%d\n", begin.Add(time.Duration(i)*time.Hour).Format(time.RFC3339), i)
+	}
+	path := filepath.Join(t.TempDir(), "load.csv")
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	as := tocsin.Series{Group: "Gandi", Node: "web1", Service: "load", Field: "load"}
+	for _, want := range []bool{true, false} {
+		h, err := SendCSV(t.Context(), c, path, as)
+		if err != nil || (h.Points > 0) != want || (h.Series == 1) != want {
+			t.Errorf("imported %+v, %v; anything new: %v", h, err, want)
+		}
+	}
+	g, err := c.Graph(t.Context(), api.GraphQuery{Group: "*", Server: "web1", Service: "load", From: begin.Add(-time.Hour), To: begin.Add(200 * time.Hour), Step: time.Hour})
+	if err != nil || len(g.Fields) != 1 || len(g.Fields[0].Points) != 200 || g.Fields[0].Points[7].Avg != 7 {
+		t.Errorf("graph: %+v, %v", g, err)
+	}
+	for text, want := range map[string]string{
+		"":                                "1: no row",
+		"time,value\n":                    "1: no row",
+		"1,2\nnever,3\n":                  "2: \"never\" is no time",
+		"1,2\n2,much\n":                   "2: \"much\" is no number",
+		"2,2\n1,2\n":                      "2: 1 is not later",
+		"time\n":                          "1: a row is",
+		"2026-01-01,1\n2026-01-02,2\n\"a": "parse error",
+		"time,value\n2026-01-01,U\n":      "1: no row",
+	} {
+		if _, err := readCSV(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// A Munin master's folder is taken over whole, and stays as it was.
+func TestImportsMunin(t *testing.T) {
+	data := os.Getenv("TOCSIN_TESTDATA")
+	if data == "" {
+		t.Skip("TOCSIN_TESTDATA is not set: no recorded history of Munin")
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("tar", "-xzf", filepath.Join(data, "munin/rrd-sample.tar.gz"), "-C", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	root := ""
+	if err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Name() == "datafile" {
+			root = filepath.Dir(path)
+		}
+		return err
+	}); err != nil || root == "" {
+		t.Fatal("no datafile in the recorded tree", err)
+	}
+	files, _, err := HistoryTree(root)
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	c, _, _ := supervising(t, "listen = \"\"\n[watch]\nname = \"hub\"\nmunin_plugins = \"\"\n")
+	within(t, "the watch process", func() bool { _, err := c.Servers(t.Context()); return err == nil })
+	var first api.History
+	for i := range 2 {
+		h, err := SendHistory(t.Context(), c, files, func(err error) { t.Error(err) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = h
+		} else if h.Points != 0 || h.Known != first.Points+first.Known {
+			t.Errorf("imported again: %+v after %+v", h, first)
+		}
+	}
+	t.Logf("%d files: %+v", len(files), first)
+	if first.Points == 0 {
+		t.Error("nothing of the recorded history is kept any more")
+	}
+	for _, f := range files[:1] {
+		d, err := c.Server(t.Context(), f.Group, f.Node)
+		if err != nil || !slices.ContainsFunc(d.Details, func(s api.Service) bool { return s.Name == f.Service && s.Title != "" }) {
+			t.Errorf("%s of %s is not known: %+v, %v", f.Service, f.Node, d, err)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"slices"
@@ -43,6 +44,9 @@ func (w *watcher) supervision() *api.SuperviseOperations {
 		},
 		DropToken: func(ctx context.Context, r api.TokenRequest) (api.Change, error) {
 			return with(w, func(s *supervisor) (api.Change, error) { return s.keys.drop(ctx, r) })
+		},
+		Import: func(ctx context.Context, body io.Reader) (api.History, error) {
+			return with(w, func(s *supervisor) (api.History, error) { return s.importHistory(ctx, body) })
 		},
 		Questions: func() (*api.Samples, error) {
 			return with(w, func(s *supervisor) (*api.Samples, error) { return s.questions(), nil })
