@@ -49,19 +49,24 @@ type Command struct {
 	MaxOutput int           // for Run: bytes of standard output; 0: 1 MiB
 	Cut       bool          // for Run: what comes beyond MaxOutput is thrown away, and the program goes on
 
-	User  *User      // who it runs as, without capabilities and other groups; nil: as this program
+	User  *User      // who it runs as, without capabilities; nil: as this program
 	Files []*os.File // open in the child as descriptors 3 and up
 
 	// Leaves says that what the program left running when it ended by itself goes on: people's scripts put slow things
 	// into the background. When its time is up or its context ends the whole group is killed all the same.
 	Leaves bool
+	// Session makes the child the leader of a session of its own (setsid(2)), and so of its process group: no terminal is its.
+	Session bool
 	// Orphan says that the child notices by itself when this program dies, and ends what it began before it ends. The
 	// kernel then does not kill it.
 	Orphan bool
 }
 
 // User is an account to run a program as.
-type User struct{ UID, GID uint32 }
+type User struct {
+	UID, GID uint32
+	Groups   []uint32 // other groups
+}
 
 // LookupUser finds an account by its name.
 func LookupUser(name string) (*User, error) {
@@ -168,13 +173,13 @@ func start(ctx context.Context, c Command, stdout io.Writer) (*Child, error) {
 		child.Stdout = pipe
 	}
 	cmd.ExtraFiles = c.Files
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: !c.Session, Setsid: c.Session}
 	if !c.Orphan {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}
 	if c.User != nil {
 		// Whoever stops being root by a change of the user loses every capability (capabilities(7)).
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.User.UID, Gid: c.User.GID}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.User.UID, Gid: c.User.GID, Groups: c.User.Groups}
 	}
 	cmd.Cancel = child.cancel
 	cmd.WaitDelay = drainTime

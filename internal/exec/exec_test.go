@@ -294,3 +294,31 @@ func BenchmarkRun(b *testing.B) {
 		}
 	}
 }
+
+func TestSession(t *testing.T) {
+	c := Command{Path: "/bin/sh", Args: []string{"-c", "ps -o sid= -p $$; echo $$"}, Session: true}
+	if _, err := Find("ps"); err != nil {
+		t.Skip("no ps on this machine (scripts/setup.sh)")
+	}
+	out, err := Run(t.Context(), c)
+	if words := strings.Fields(string(out.Stdout)); err != nil || len(words) != 2 || words[0] != words[1] {
+		t.Errorf("session and process %q, %v; want the same twice", words, err)
+	}
+	c = sh("sleep 1000 & echo $!; wait")
+	c.Session, c.Timeout = true, 100*time.Millisecond
+	out, err = Run(t.Context(), c)
+	if !errors.Is(err, ErrTimeout) {
+		t.Errorf("got %v, want ErrTimeout", err)
+	}
+	waitGone(t, out.Stdout)
+}
+
+func TestGroups(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may become somebody else")
+	}
+	out, err := Run(t.Context(), Command{Path: "/usr/bin/id", Args: []string{"-G"}, User: &User{UID: 65534, GID: 65534, Groups: []uint32{65534, 4}}})
+	if got := strings.TrimSpace(string(out.Stdout)); err != nil || got != "65534 4" {
+		t.Errorf("groups %q, %v", got, err)
+	}
+}

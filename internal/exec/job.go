@@ -38,7 +38,8 @@ func (r *Result) OK() bool { return r.Problem == "" && r.Code == 0 }
 
 // Bounds of the protocol: one JSON object a line in both directions, answers in any order.
 const (
-	maxMessage  = 1 << 20 // bytes of a line
+	maxMessage  = 1 << 20 // bytes of a line that asks
+	maxAnswer   = 8 << 20 // bytes of a line that answers: the text of a plugin may be long
 	maxUnderWay = 1024    // jobs of one connection that were asked for and are not answered
 	maxPeers    = 16      // connections at a time
 	sendTime    = 10 * time.Second
@@ -69,15 +70,16 @@ type wire struct {
 	mu   sync.Mutex
 }
 
-func newWire(conn net.Conn) *wire {
+// newWire takes a connection on which lines of at most the given length come in.
+func newWire(conn net.Conn, most int) *wire {
 	w := &wire{conn: conn, in: bufio.NewScanner(conn)}
-	w.in.Buffer(make([]byte, 0, 4<<10), maxMessage)
+	w.in.Buffer(make([]byte, 0, 4<<10), most)
 	return w
 }
 
-// send writes one line. An error ends the connection: half a line may be out.
-func (w *wire) send(v any) error {
-	line, err := encode(v)
+// send writes one line of at most the given length. An error but ErrTooBig ends the connection: half a line may be out.
+func (w *wire) send(v any, most int) error {
+	line, err := encode(v, most)
 	if err != nil {
 		return err
 	}
@@ -91,14 +93,14 @@ func (w *wire) send(v any) error {
 	return nil
 }
 
-func encode(v any) ([]byte, error) {
+func encode(v any, most int) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
-	if b.Len() > maxMessage {
+	if b.Len() > most {
 		return nil, ErrTooBig
 	}
 	return b.Bytes(), nil

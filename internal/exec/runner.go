@@ -52,7 +52,7 @@ func (r *Runner) Do(ctx context.Context, j Job) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if err := line.send(request{ID: id, Job: &j}); err != nil {
+	if err := line.send(request{ID: id, Job: &j}, maxMessage); err != nil {
 		r.forget(id)
 		if errors.Is(err, ErrTooBig) {
 			return Result{}, err
@@ -67,7 +67,7 @@ func (r *Runner) Do(ctx context.Context, j Job) (Result, error) {
 		return result, nil
 	case <-ctx.Done():
 		r.forget(id)
-		_ = line.send(request{ID: id})
+		_ = line.send(request{ID: id}, maxMessage)
 		return Result{}, context.Cause(ctx)
 	}
 }
@@ -99,7 +99,7 @@ func (r *Runner) begin(ctx context.Context) (*wire, uint64, chan Result, error) 
 
 // connect takes a connection into use.
 func (r *Runner) connect(conn net.Conn) {
-	line := newWire(conn)
+	line := newWire(conn, maxAnswer)
 	r.line = line
 	r.readers.Go(func() { r.read(line) })
 }

@@ -123,7 +123,7 @@ func TestRunnerGone(t *testing.T) {
 }
 
 func TestRunnerTooBig(t *testing.T) {
-	r := serving(t, func(context.Context, Job) Result { return Result{Out: strings.Repeat("x", maxMessage)} })
+	r := serving(t, func(context.Context, Job) Result { return Result{Out: strings.Repeat("x", maxAnswer)} })
 	if _, err := r.Do(t.Context(), Job{Do: strings.Repeat("x", maxMessage)}); !errors.Is(err, ErrTooBig) {
 		t.Errorf("values beyond the bound: %v, want ErrTooBig", err)
 	}

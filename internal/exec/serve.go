@@ -14,7 +14,7 @@ import (
 // contexts of all jobs end, and Serve returns when they have. do is called by many goroutines at once.
 func Serve(ctx context.Context, conn net.Conn, do func(context.Context, Job) Result) error {
 	ctx, cancel := context.WithCancel(ctx)
-	s := server{wire: newWire(conn), do: do, stops: map[uint64]context.CancelFunc{}}
+	s := server{wire: newWire(conn, maxMessage), do: do, stops: map[uint64]context.CancelFunc{}}
 	defer s.jobs.Wait()
 	defer cancel()
 	defer conn.Close()
@@ -59,13 +59,13 @@ func (s *server) begin(ctx context.Context, r request) {
 	case doubled:
 		_ = s.wire.conn.Close() // it does not know what it asks
 	case full:
-		_ = s.wire.send(answer{r.ID, Result{Problem: "too many jobs are under way"}})
+		_ = s.wire.send(answer{r.ID, Result{Problem: "too many jobs are under way"}}, maxAnswer)
 	default:
 		s.jobs.Go(func() {
 			result := s.do(job, *r.Job)
 			s.stop(r.ID)
-			if s.wire.send(answer{r.ID, result}) == ErrTooBig {
-				_ = s.wire.send(answer{r.ID, Result{Problem: "the answer was too long"}})
+			if s.wire.send(answer{r.ID, result}, maxAnswer) == ErrTooBig {
+				_ = s.wire.send(answer{r.ID, Result{Problem: "the answer was too long"}}, maxAnswer)
 			}
 		})
 	}
