@@ -41,6 +41,7 @@ func (k *runnerCmd) Run(e *env) error {
 	if o.Socket == "" {
 		o.Socket = daemon.RunnerSocket(c.Socket)
 	}
+	o.Munin = daemon.MuninOptions{Plugins: c.Watch.MuninPlugins, State: daemon.PluginState(c.State)}
 	return daemon.RunRunner(ctx, o)
 }
 

@@ -23,11 +23,13 @@ import (
 	"tocsin/internal/exec"
 	"tocsin/internal/fail2ban"
 	"tocsin/internal/host"
+	"tocsin/internal/probe"
 )
 
 // RunnerOptions are what the runner is started with.
 type RunnerOptions struct {
-	Dir string // the folder of fail2ban's configuration; "": there is nothing to run
+	Dir   string       // the folder of fail2ban's configuration; "": there are no actions to run
+	Munin MuninOptions // whose plugins are run
 	// Conn is the guard that started us; nil: listen at Socket, for root, user tocsin and our own user.
 	Conn   net.Conn
 	Socket string
@@ -63,6 +65,8 @@ type runner struct {
 	root  bool // what others than root may write is refused
 	slots chan struct{}
 	names *exec.Runner // the resolver
+	munin *plugins
+	probe *probe.Rooted // the built-in probes that only root may read
 
 	mu      sync.Mutex
 	entries map[string][]*entry // by name, newest version first
@@ -93,24 +97,26 @@ func RunRunner(ctx context.Context, o RunnerOptions) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r := &runner{o: o, root: os.Geteuid() == 0, slots: make(chan struct{}, maxCommands), entries: map[string][]*entry{}}
+	r.munin, r.probe = newPlugins(o.Munin), probe.NewRooted(probe.NewHost())
 	r.names = exec.NewRunner(func(context.Context) (net.Conn, error) { return r.startResolver(ctx) })
 	defer r.names.Close()
-	if o.Conn != nil {
+	if o.Dir != "" {
 		r.look()
+	}
+	if o.Conn != nil {
 		return exec.Serve(ctx, o.Conn, r.do)
 	}
-	if o.Dir == "" {
-		o.Log.Info("there is nothing to run: the configuration names no folder of fail2ban")
+	if o.Dir == "" && o.Munin.Plugins == "" {
+		o.Log.Info("there is nothing to run: the configuration names neither a folder of fail2ban nor one of Munin's plugins")
 		notify(daemon.SdNotifyReady) // systemd takes an end before that for a failure
 		return nil
 	}
-	r.look()
 	l, err := listenForGuard(o.Socket)
 	if err != nil {
 		return err
 	}
 	notify(daemon.SdNotifyReady)
-	o.Log.Info("waiting for a guard", "file", o.Socket, "fail2ban", o.Dir)
+	o.Log.Info("waiting for a guard", "file", o.Socket, "fail2ban", o.Dir, "munin", o.Munin.Plugins)
 	return exec.ServeAll(ctx, l, mayAsk(), r.do, o.Log)
 }
 
@@ -125,12 +131,21 @@ func mayAsk() func(uid uint32) bool {
 
 // do is what is done for each job.
 func (r *runner) do(ctx context.Context, j exec.Job) exec.Result {
+	if plugin, ok := r.munin.mine(j); ok {
+		return r.munin.do(ctx, plugin, j)
+	}
+	if name, ok := strings.CutPrefix(j.Entry, "probe/"); ok && j.Do == "read" {
+		return exec.Result{Ran: true, Out: probe.EncodeReadings(r.probe.Read(ctx, name))}
+	}
 	if j.Do == askForward || j.Do == askReverse {
 		result, err := r.names.Do(ctx, exec.Job{Do: j.Do, Values: j.Values})
 		if err != nil {
 			return exec.Result{Problem: "the resolver: " + err.Error()}
 		}
 		return result
+	}
+	if r.o.Dir == "" {
+		return exec.Result{Problem: fmt.Sprintf("%s is not run: the configuration names no folder of fail2ban", j.Entry)}
 	}
 	e, err := r.entry(ctx, j.Entry, j.Version)
 	if err != nil {

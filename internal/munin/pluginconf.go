@@ -304,6 +304,20 @@ func ReadNodeConf(path string) (*NodeConf, error) {
 	return ParseNodeConf(path, text), nil
 }
 
+// UsualNodeConf is for a machine without munin-node.conf: what editors and package managers leave behind is ignored, as
+// Debian's says.
+func UsualNodeConf() *NodeConf {
+	return ParseNodeConf("munin-node.conf", []byte(`
+ignore_file [\#~]$
+ignore_file DEADJOE$
+ignore_file \.bak$
+ignore_file %$
+ignore_file \.dpkg-(tmp|new|old|dist)$
+ignore_file \.rpm(save|new)$
+ignore_file \.pod$
+`))
+}
+
 // ParseNodeConf reads the text of a munin-node.conf; name is for messages. What does not matter here is passed over.
 func ParseNodeConf(name string, text []byte) *NodeConf {
 	c := &NodeConf{Port: defaultPort, Timeout: nodeTimeout}
@@ -407,10 +421,7 @@ func Plugins(dir string, node *NodeConf) ([]string, error) {
 	var names []string
 	for _, e := range entries {
 		name := e.Name()
-		if name[0] == '.' || strings.HasSuffix(name, ".conf") || !IsPluginName(name) || node.ignores(name) {
-			continue
-		}
-		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+		if !IsPlugin(dir, name, node) {
 			continue
 		}
 		if len(names) == maxPluginNames {
@@ -419,4 +430,13 @@ func Plugins(dir string, node *NodeConf) ([]string, error) {
 		names = append(names, name)
 	}
 	return names, nil
+}
+
+// IsPlugin says whether Plugins would name it.
+func IsPlugin(dir, name string, node *NodeConf) bool {
+	if !IsPluginName(name) || name[0] == '.' || strings.HasSuffix(name, ".conf") || node.ignores(name) {
+		return false
+	}
+	info, err := os.Stat(filepath.Join(dir, name))
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }

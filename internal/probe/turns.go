@@ -25,6 +25,9 @@ type turns struct {
 	interval time.Duration
 	timeout  time.Duration
 	take     func(ctx context.Context) ([]Reading, error)
+	// elsewhere says that the work is done by another process: there is no processor time of ours to measure.
+	elsewhere bool
+	every     func() time.Duration // what the interval shall be after a reading; nil: it stays
 
 	mu    sync.Mutex
 	state State
@@ -104,6 +107,9 @@ func (t *turns) run(ctx context.Context, deliver func([]Reading)) {
 			timer.Reset(t.next(t.interval))
 		case o := <-done:
 			busy = false
+			if t.follow() {
+				timer.Reset(t.next(t.interval))
+			}
 			if len(o.rs) > 0 {
 				deliver(o.rs)
 			}
@@ -114,10 +120,29 @@ func (t *turns) run(ctx context.Context, deliver func([]Reading)) {
 	}
 }
 
+// follow takes over an interval that has changed.
+func (t *turns) follow() (changed bool) {
+	if t.every == nil {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.interval = t.every()
+	changed = t.interval != t.state.Interval
+	t.state.Interval = t.interval
+	return changed
+}
+
 // once takes one reading and measures it; the thread is held so that its processor time is known.
 func (t *turns) once(ctx context.Context) (o outcome) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
+	if t.elsewhere {
+		start := time.Now()
+		o.rs, o.err = t.take(ctx)
+		o.took = time.Since(start)
+		return o
+	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	start, used := time.Now(), threadTime()
