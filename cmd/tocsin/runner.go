@@ -3,9 +3,11 @@ package main
 import (
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"tocsin/internal/api"
+	"tocsin/internal/config"
 	"tocsin/internal/daemon"
 	"tocsin/internal/exec"
 )
@@ -29,6 +31,10 @@ func (k *runnerCmd) Run(e *env) error {
 		if o.Conn, err = exec.Inherited(k.FD); err != nil {
 			return err
 		}
+		// The guard began with this configuration. One that was broken since leaves the actions that it names.
+		if c, _, err := e.config(); err == nil && c.Watch.Enabled {
+			o.Socket, o.Munin = daemon.RunnerSocket(c.Socket), muninOptions(c)
+		}
 		return daemon.RunRunner(ctx, o)
 	}
 	c, _, err := e.config()
@@ -41,8 +47,12 @@ func (k *runnerCmd) Run(e *env) error {
 	if o.Socket == "" {
 		o.Socket = daemon.RunnerSocket(c.Socket)
 	}
-	o.Munin = daemon.MuninOptions{Plugins: c.Watch.MuninPlugins, State: daemon.PluginState(c.State)}
+	o.Munin = muninOptions(c)
 	return daemon.RunRunner(ctx, o)
+}
+
+func muninOptions(c *config.Config) daemon.MuninOptions {
+	return daemon.MuninOptions{Plugins: c.Watch.MuninPlugins, State: daemon.PluginState(c.State)}
 }
 
 // resolverCmd is the runner's child that asks name servers.
@@ -72,13 +82,13 @@ func (k *starterCmd) Run(e *env) error {
 	if err != nil {
 		return api.Errorf(api.ExitUsage, "tocsin run starts it itself", err.Error())
 	}
-	watch := []string{"--state", e.flags.State, "--socket", e.flags.Socket}
+	places := []string{"--state", e.flags.State, "--socket", e.flags.Socket}
 	if e.flags.Config != "" {
-		watch = append(watch, "--config", e.flags.Config)
+		places = append(places, "--config", e.flags.Config)
 	}
 	return daemon.RunStarter(daemon.StarterOptions{
 		Guard: conn, Output: os.NewFile(uintptr(k.LogFD), "log"), Log: e.logger(false),
-		Watch:  append(watch, "watch", "--log-fd", "3", "--life-fd", "4"),
-		Runner: []string{"runner", "--fail2ban", k.Fail2ban, "--fd", "3"},
+		Watch:  slices.Concat(places, []string{"watch", "--log-fd", "3", "--life-fd", "4"}),
+		Runner: slices.Concat(places, []string{"runner", "--fail2ban", k.Fail2ban, "--fd", "3"}),
 	})
 }

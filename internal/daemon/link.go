@@ -34,6 +34,7 @@ type link struct {
 // runner keeps what the guard does not need. Without a runner bans go on; whom the user's actions would have told is not.
 func (g *Guard) linkUp(s *set) {
 	if !s.needsRunner() {
+		g.startRunnerForWatch(s)
 		g.link.why = "the configuration asked for no command when the guard started; restart it"
 		return
 	}
@@ -53,6 +54,21 @@ func (g *Guard) linkUp(s *set) {
 		g.lookup, g.ask = nil, nil
 		g.log.Error("the actions of the configuration do not run", "err", g.link.why)
 		g.trouble.add("actions", errors.New(g.link.why))
+	}
+}
+
+// startRunnerForWatch starts a runner for what is supervised, where nobody else needs one: Munin's plugins, and what only
+// root may read. Without it the rest is supervised.
+func (g *Guard) startRunnerForWatch(s *set) {
+	if !g.startsWatch() || !s.conf.Watch.Enabled || os.Geteuid() != 0 {
+		return
+	}
+	if conn, err := net.DialTimeout("unix", RunnerSocket(g.o.Config.Socket), time.Second); err == nil {
+		_ = conn.Close()
+		return
+	}
+	if err := g.startRunner(s); err != nil {
+		g.log.Error("what only root may read is not supervised", "err", err)
 	}
 }
 
@@ -96,7 +112,7 @@ func (g *Guard) startRunner(s *set) error {
 			return nil, errors.New("it ended, and is started again")
 		}
 	})}
-	g.keep(&kept{name: theRunner, what: "the runner", lacks: "the user's actions do not run", start: func() (<-chan error, error) {
+	g.keep(&kept{name: theRunner, what: "the runner", lacks: "the user's actions do not run, and what only root may read is not supervised", start: func() (<-chan error, error) {
 		ours, childs, err := exec.Pair()
 		if err != nil {
 			return nil, err

@@ -104,6 +104,7 @@ func RunRunner(ctx context.Context, o RunnerOptions) error {
 		r.look()
 	}
 	if o.Conn != nil {
+		defer r.alsoListen(ctx)()
 		return exec.Serve(ctx, o.Conn, r.do)
 	}
 	if o.Dir == "" && o.Munin.Plugins == "" {
@@ -120,12 +121,31 @@ func RunRunner(ctx context.Context, o RunnerOptions) error {
 	return exec.ServeAll(ctx, l, mayAsk(), r.do, o.Log)
 }
 
-// mayAsk says who may ask: root, the user tocsin, and whoever runs the runner.
-func mayAsk() func(uid uint32) bool {
-	allowed := []uint32{0, uint32(os.Geteuid())}
-	if u, err := exec.LookupUser("tocsin"); err == nil {
-		allowed = append(allowed, u.UID)
+// alsoListen answers the watch process on the socket, for the guard that started us keeps its line for itself. The function that
+// it returns waits for the end of that.
+func (r *runner) alsoListen(ctx context.Context) (wait func()) {
+	if r.o.Socket == "" {
+		return func() {}
 	}
+	l, err := listenForGuard(r.o.Socket)
+	if err != nil {
+		r.o.Log.Error("what only root may read is not supervised", "err", err)
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := exec.ServeAll(ctx, l, mayAsk(), r.do, r.o.Log); err != nil {
+			r.o.Log.Error("what only root may read is not supervised any more", "err", err)
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// mayAsk says who may ask: root, the user of the watch process, and whoever runs the runner.
+func mayAsk() func(uid uint32) bool {
+	allowed := []uint32{0, watchUser().UID, uint32(os.Geteuid())}
 	return func(uid uint32) bool { return slices.Contains(allowed, uid) }
 }
 
@@ -379,7 +399,11 @@ func listenForGuard(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make folder of the runner's socket: %w", err)
 	}
-	l, err := api.Listen(path, groupID("tocsin"))
+	gid := -1
+	if os.Geteuid() == 0 {
+		gid = int(watchUser().GID)
+	}
+	l, err := api.Listen(path, gid)
 	if err != nil {
 		return nil, fmt.Errorf("the runner's socket: %w", err)
 	}

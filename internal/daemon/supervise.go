@@ -31,19 +31,22 @@ const samplesFolder = "samples"
 
 // supervisor is the part of a session that reads what happens on servers and keeps it.
 type supervisor struct {
-	w      *watcher
-	conf   *config.Config
-	log    *slog.Logger
-	own    serverKey // this machine
-	db     *tsdb.DB
-	known  *catalogue
-	rates  *probe.Rates
-	set    *probe.Set
-	nodes  *probe.Nodes
-	runner *exec.Runner
-	keys   *tokens
+	w     *watcher
+	conf  *config.Config
+	log   *slog.Logger
+	own   serverKey // this machine
+	db    *tsdb.DB
+	known *catalogue
+	rates *probe.Rates
+	set   *probe.Set
+	nodes *probe.Nodes
+	// plugins are Munin's; nil: none is run.
+	plugins *probe.Plugins
+	runner  *exec.Runner
+	keys    *tokens
 
 	mu      sync.Mutex
+	builtIn map[string]bool // the services of this machine that a built-in probe delivers
 	samples []tocsin.Sample // of one delivery, used again
 	lost    uint64          // samples that could not be kept
 	told    throttle
@@ -52,7 +55,7 @@ type supervisor struct {
 
 // newSupervisor opens the store of samples. Nothing is read before run.
 func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host string) (*supervisor, error) {
-	s := &supervisor{w: w, conf: conf, log: w.log, own: serverKey{conf.Watch.Group, nodeName(conf.Watch.Name, host)}}
+	s := &supervisor{w: w, conf: conf, log: w.log, builtIn: map[string]bool{}, own: serverKey{conf.Watch.Group, nodeName(conf.Watch.Name, host)}}
 	s.rates = probe.NewRates(probe.RatesOptions{Group: s.own.group, Node: s.own.name})
 	// The runner listens where the guard's socket lies, or did not start: then what only root may read is off, and says so.
 	s.runner = exec.NewRunner(exec.DialSocket(RunnerSocket(conf.Socket)))
@@ -60,11 +63,16 @@ func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host st
 	h.Capacity, h.Country, h.Sites, h.Domains = conf.Watch.Capacity, conf.Watch.Country, conf.Watch.Sites, conf.Watch.Domains
 	h.Interval, h.Guard = conf.Watch.Interval, s.guardNumbers
 	var err error
-	if s.set, err = probe.NewSet(probe.SetOptions{Host: h, Deliver: s.take, Root: s.asRoot}); err != nil {
+	if s.set, err = probe.NewSet(probe.SetOptions{Host: h, Deliver: s.takeBuiltIn, Root: s.asRoot}); err != nil {
 		return nil, err
 	}
 	if s.nodes, err = probe.NewNodes(probe.NodesOptions{Host: h, Nodes: s.nodesOf(&conf.Watch), Deliver: s.take}); err != nil {
 		return nil, err
+	}
+	if conf.Watch.MuninPlugins != "" {
+		if s.plugins, err = probe.NewPlugins(probe.PluginsOptions{Do: s.runner.Do, Deliver: s.takeOfPlugins}); err != nil {
+			return nil, err
+		}
 	}
 	if s.known, err = loadCatalogue(ctx, w.store, w.log); err != nil {
 		return nil, err
@@ -106,6 +114,9 @@ func (s *supervisor) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.set.Run(ctx) })
 	wg.Go(func() { s.nodes.Run(ctx) })
+	if s.plugins != nil {
+		wg.Go(func() { s.plugins.Run(ctx) })
+	}
 	wg.Go(func() { s.noteNodes(ctx) })
 	wg.Go(func() { _ = s.known.run(ctx) })
 	if s.conf.Watch.MuninNode != "" {
@@ -124,6 +135,30 @@ func (s *supervisor) close() {
 	if err := s.db.Close(); err != nil {
 		s.log.Error("close the store of samples", "err", err)
 	}
+}
+
+// takeBuiltIn takes what a built-in probe read.
+func (s *supervisor) takeBuiltIn(readings []probe.Reading) {
+	s.mu.Lock()
+	for i := range readings {
+		s.builtIn[readings[i].Service.Name] = true
+	}
+	s.mu.Unlock()
+	s.take(readings)
+}
+
+// takeOfPlugins takes what Munin's plugins read, but for what a built-in probe delivers under the same name: two would write
+// one curve.
+func (s *supervisor) takeOfPlugins(readings []probe.Reading) {
+	var ours []probe.Reading // who delivers them reads on in the slice
+	s.mu.Lock()
+	for _, r := range readings {
+		if r.Service.Host != "" || !s.builtIn[r.Service.Name] {
+			ours = append(ours, r)
+		}
+	}
+	s.mu.Unlock()
+	s.take(ours)
 }
 
 // take makes samples of what was read, and keeps them. It is called by one goroutine at a time for the built-in probes, by

@@ -179,6 +179,7 @@ func (s *supervisor) probes() (api.Probes, error) {
 	for _, st := range s.set.States() {
 		out.Probes = append(out.Probes, wireProbe("built-in", &st))
 	}
+	out.Probes = append(out.Probes, s.pluginStates()...)
 	for _, st := range s.nodes.States() {
 		p := wireProbe("node", &st.State)
 		p.Name = st.Node
@@ -188,6 +189,24 @@ func (s *supervisor) probes() (api.Probes, error) {
 		out.Probes = append(out.Probes, p)
 	}
 	return out, nil
+}
+
+// pluginStates are how Munin's plugins do.
+func (s *supervisor) pluginStates() (all []api.Probe) {
+	if s.plugins == nil {
+		return nil
+	}
+	states, _, _ := s.plugins.States() // where nobody can tell, there are none
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range states {
+		p := wireProbe("plugin", &st)
+		if len(p.Services) > 0 && !slices.ContainsFunc(p.Services, func(name string) bool { return !s.builtIn[name] }) {
+			p.Doubles = append(p.Doubles, "a built-in probe, whose values are kept")
+		}
+		all = append(all, p)
+	}
+	return all
 }
 
 func wireProbe(kind string, st *probe.State) api.Probe {
