@@ -286,7 +286,7 @@ func TestImportsMunin(t *testing.T) {
 		t.Skip("TOCSIN_TESTDATA is not set: no recorded history of Munin")
 	}
 	dir := t.TempDir()
-	if out, err := exec.Command("tar", "-xzf", filepath.Join(data, "munin/rrd-sample.tar.gz"), "-C", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("tar", "--no-same-owner", "-xzf", filepath.Join(data, "munin/rrd-sample.tar.gz"), "-C", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	root := ""
