@@ -176,10 +176,13 @@ func (s *supervisor) forget(ctx context.Context, group, name string) (api.Change
 
 func (s *supervisor) probes() (api.Probes, error) {
 	out := api.Probes{Schema: api.SchemaProbes, Probes: []api.Probe{}}
+	plugins := s.pluginStates()
 	for _, st := range s.set.States() {
-		out.Probes = append(out.Probes, wireProbe("built-in", &st))
+		p := wireProbe("built-in", &st)
+		p.Doubles = slices.DeleteFunc(p.Doubles, func(name string) bool { return !runsHere(plugins, name) })
+		out.Probes = append(out.Probes, p)
 	}
-	out.Probes = append(out.Probes, s.pluginStates()...)
+	out.Probes = append(out.Probes, plugins...)
 	for _, st := range s.nodes.States() {
 		p := wireProbe("node", &st.State)
 		p.Name = st.Node
@@ -189,6 +192,13 @@ func (s *supervisor) probes() (api.Probes, error) {
 		out.Probes = append(out.Probes, p)
 	}
 	return out, nil
+}
+
+// runsHere says whether a plugin is run here; a name that ends in "_" stands for all that begin so.
+func runsHere(plugins []api.Probe, name string) bool {
+	return slices.ContainsFunc(plugins, func(p api.Probe) bool {
+		return p.Name == name || strings.HasSuffix(name, "_") && strings.HasPrefix(p.Name, name)
+	})
 }
 
 // pluginStates are how Munin's plugins do.
