@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,6 +44,7 @@ type supervisor struct {
 	// plugins are Munin's; nil: none is run.
 	plugins *probe.Plugins
 	runner  *exec.Runner
+	remotes []*remote // the other stores that everything is written to
 	keys    *tokens
 
 	mu      sync.Mutex
@@ -88,6 +90,9 @@ func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host st
 		_ = s.runner.Close()
 		return nil, err
 	}
+	for i := range conf.Watch.Remotes {
+		s.remotes = append(s.remotes, s.newRemote(&conf.Watch.Remotes[i]))
+	}
 	s.known.asked(s.own, "", time.Time{}, "")
 	return s, nil
 }
@@ -119,6 +124,9 @@ func (s *supervisor) run(ctx context.Context) error {
 	}
 	wg.Go(func() { s.noteNodes(ctx) })
 	wg.Go(func() { _ = s.known.run(ctx) })
+	for _, r := range s.remotes {
+		wg.Go(func() { r.run(ctx) })
+	}
 	if s.conf.Watch.MuninNode != "" {
 		wg.Go(func() { s.beNode(ctx) })
 	}
@@ -318,6 +326,10 @@ func (s *supervisor) metrics(_ context.Context, to io.Writer) error {
 	}
 	m.Counter("tocsin_samples_unknown_total", "Values read of which no sample could be made.", float64(rates.Unknown))
 	m.Counter("tocsin_samples_maintenance_failed_total", "Rounds of maintenance that ended in an error.", float64(st.Failed))
+	for i, r := range s.remotes {
+		m.Counter("tocsin_remote_sent_total", "Samples that another store took, in the order of the configuration.", float64(r.sent.Load()), "remote", strconv.Itoa(i+1))
+		m.Counter("tocsin_remote_refused_total", "Samples that another store will never take.", float64(r.refuse.Load()), "remote", strconv.Itoa(i+1))
+	}
 	for _, p := range s.set.States() {
 		m.Gauge("tocsin_probe_on", "1 if a probe has something to read.", truth(p.On), "probe", p.Name)
 		m.Counter("tocsin_probe_readings_total", "How often a probe was read.", float64(p.Readings), "probe", p.Name)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -325,5 +327,50 @@ func TestImportsMunin(t *testing.T) {
 		if err != nil || !slices.ContainsFunc(d.Details, func(s api.Service) bool { return s.Name == f.Service && s.Title != "" }) {
 			t.Errorf("%s of %s is not known: %+v, %v", f.Service, f.Node, d, err)
 		}
+	}
+}
+
+// Every sample is written to another store too, once that takes it, and what it refuses holds nothing up.
+func TestWritesElsewhere(t *testing.T) {
+	var mu sync.Mutex
+	got, asked := map[string]int{}, 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if asked++; asked == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		if r.Header.Get("Authorization") != "Bearer the-token" {
+			t.Errorf("Authorization is %q", r.Header.Get("Authorization"))
+		}
+		if err := remotewrite.Decode(body, func(s *remotewrite.Series) error {
+			for _, l := range s.Labels {
+				got[l.Name+"="+l.Value] += len(s.Points)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("the-token\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	supervising(t, fmt.Sprintf("listen = \"\"\n[watch]\nname = \"web1\"\ninterval = \"1s\"\nmunin_plugins = \"\"\n[[watch.remote]]\nurl = %q\ntoken_file = %q\n", server.URL+"/api/v1/write", token))
+	within(t, "samples of load elsewhere", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return got["service=load"] > 5
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	if got["__name__=munin"] == 0 || got["__name__=munin:max"] > 0 || got["node=web1"] != got["__name__=munin"] {
+		t.Errorf("written elsewhere: %d of munin, %d of munin:max, %d of web1", got["__name__=munin"], got["__name__=munin:max"], got["node=web1"])
 	}
 }
