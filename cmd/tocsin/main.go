@@ -52,12 +52,13 @@ type cli struct {
 	Import importCmd `cmd:"" help:"Take over what fail2ban or Munin knows."`
 	Diff   diffCmd   `cmd:"" help:"Who fail2ban and Tocsin would each ban, and why they differ."`
 
-	Servers serversCmd `cmd:"" help:"All servers that are supervised."`
-	Server  serverCmd  `cmd:"" help:"What is measured on a server, now."`
-	Probes  probesCmd  `cmd:"" help:"What is read on this machine, what it costs, what doubles it."`
-	Query   queryCmd   `cmd:"" help:"Ask the store of samples in PromQL."`
-	Graph   graphCmd   `cmd:"" help:"Draw a service in the terminal, or write it as CSV."`
-	Token   tokenCmd   `cmd:"" help:"Who may ask over the network."`
+	Servers  serversCmd  `cmd:"" help:"All servers that are supervised."`
+	Server   serverCmd   `cmd:"" help:"What is measured on a server, now."`
+	Probes   probesCmd   `cmd:"" help:"What is read on this machine, what it costs, what doubles it."`
+	MuninRun muninRunCmd `cmd:"" name:"munin-run" help:"Run one of Munin's plugins as it is run for the graphs."`
+	Query    queryCmd    `cmd:"" help:"Ask the store of samples in PromQL."`
+	Graph    graphCmd    `cmd:"" help:"Draw a service in the terminal, or write it as CSV."`
+	Token    tokenCmd    `cmd:"" help:"Who may ask over the network."`
 
 	Reputation reputationCmd `cmd:"" help:"Other people's lists, and what they are told."`
 	Watch      watchCmd      `cmd:"" help:"Fetch the lists and send the reports. The guard starts it itself where it can."`
