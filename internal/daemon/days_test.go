@@ -176,17 +176,16 @@ func (g *scripted) inForce() int {
 
 // days is a script that runs.
 type days struct {
-	t            *testing.T
-	begin        time.Time
-	guard        *scripted
-	local, wan   *pipes
-	service      *fake.Server
-	conf         *config.Config
-	stopWatch    func()
-	logged       *lockedBuffer
-	want         map[netip.Addr]bool // who is to be reported
-	again        netip.Addr          // who is banned again and again
-	first, fresh int                 // of the lists of the service
+	t          *testing.T
+	begin      time.Time
+	guard      *scripted
+	local, wan *pipes
+	service    *fake.Server
+	conf       *config.Config
+	stopWatch  func()
+	logged     *lockedBuffer
+	want       map[netip.Addr]bool // who is to be reported
+	again      netip.Addr          // who is banned again and again
 }
 
 // at waits until some hours behind the begin.

@@ -270,16 +270,16 @@ func (k *kept) fell(err error) (n int) {
 }
 
 // look tells how it stands with the process.
-func (k *kept) look() (ends int, up bool, last error, at time.Time) {
+func (k *kept) look() (ends int, up bool, at time.Time, last error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.ends, k.up, k.last, k.at
+	return k.ends, k.up, k.at, k.last
 }
 
 // findKept tells of processes beside the guard that ended.
 func (g *Guard) findKept(f *findings) {
 	for _, k := range g.kept {
-		switch n, up, last, at := k.look(); {
+		switch n, up, at, last := k.look(); {
 		case n == 0:
 		case up:
 			f.add("TOC-RUN-003", api.SeverityWarning, "look at the log", "%s ended %s, the last at %s, and was started again: %s",

@@ -61,7 +61,7 @@ func TestKept(t *testing.T) {
 		if got := fmt.Sprint(starts); got != want {
 			t.Errorf("started after %s, want %s", got, want)
 		}
-		if n, _, last, _ := k.look(); n != 10 || last == nil {
+		if n, _, _, last := k.look(); n != 10 || last == nil {
 			t.Errorf("%d ends, the last %v; want 10 that nobody wanted", n, last)
 		}
 		idle = false

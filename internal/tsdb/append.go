@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
@@ -81,7 +82,7 @@ func (d *DB) AppendLabels(ctx context.Context, series []remotewrite.Series) (Tak
 // seriesLabels are the labels of a series in Munin's words; they are in order.
 func seriesLabels(b *labels.ScratchBuilder, name string, s tocsin.Series) labels.Labels {
 	b.Reset()
-	b.Add(labels.MetricName, name)
+	b.Add(model.MetricNameLabel, name)
 	for _, l := range [...]labels.Label{{Name: "field", Value: s.Field}, {Name: "group", Value: s.Group}, {Name: "node", Value: s.Node}, {Name: "service", Value: s.Service}} {
 		if l.Value != "" {
 			b.Add(l.Name, l.Value)
@@ -193,7 +194,7 @@ func (b *batch) valid(l labels.Labels) bool {
 			!utf8.ValidString(l.Name) || !utf8.ValidString(l.Value) {
 			return errBounds
 		}
-		before, named = l.Name, named || l.Name == labels.MetricName
+		before, named = l.Name, named || l.Name == model.MetricNameLabel
 		return nil
 	})
 	return err == nil && named

@@ -199,17 +199,6 @@ func (b *blocks) compact(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// span is the time that the blocks cover, [from, to); ok is false where there are none.
-func (b *blocks) span() (from, to int64, ok bool) {
-	for i, block := range b.list() {
-		if i == 0 {
-			from, to, ok = block.MinTime(), block.MaxTime(), true
-		}
-		to = max(to, block.MaxTime())
-	}
-	return from, to, ok
-}
-
 // overlaps says whether a block has something in [from, to].
 func (b *blocks) overlaps(from, to int64) bool {
 	return slices.ContainsFunc(b.list(), func(block *promtsdb.Block) bool { return block.OverlapsClosedInterval(from, to) })

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
@@ -44,7 +45,7 @@ func (q rawQuerier) bases(ctx context.Context, suffix string, names, others []*l
 		all = []string{base}
 	} else {
 		var err error
-		if all, _, err = q.Querier.LabelValues(ctx, labels.MetricName, nil, others...); err != nil {
+		if all, _, err = q.Querier.LabelValues(ctx, model.MetricNameLabel, nil, others...); err != nil {
 			return nil, err
 		}
 	}
@@ -71,7 +72,7 @@ func (q rawQuerier) LabelValues(ctx context.Context, name string, hints *storage
 			return nil, nil, err
 		}
 		// Without a matcher of the name the values of other labels are there already.
-		if len(bases) == 0 || name != labels.MetricName && len(names) == 0 {
+		if len(bases) == 0 || name != model.MetricNameLabel && len(names) == 0 {
 			continue
 		}
 		more, _, err := q.Querier.LabelValues(ctx, name, hints, append(slices.Clip(others), oneOf(bases))...)
@@ -79,7 +80,7 @@ func (q rawQuerier) LabelValues(ctx context.Context, name string, hints *storage
 			return nil, nil, err
 		}
 		for _, v := range more {
-			if name == labels.MetricName {
+			if name == model.MetricNameLabel {
 				v += suffix
 			}
 			values = append(values, v)
@@ -116,7 +117,7 @@ func (q rawQuerier) LabelNames(ctx context.Context, hints *storage.LabelHints, m
 
 func splitNames(ms []*labels.Matcher) (names, others []*labels.Matcher) {
 	for _, m := range ms {
-		if m.Name == labels.MetricName {
+		if m.Name == model.MetricNameLabel {
 			names = append(names, m)
 		} else {
 			others = append(others, m)
@@ -128,13 +129,13 @@ func splitNames(ms []*labels.Matcher) (names, others []*labels.Matcher) {
 // oneOf matches the metrics of these names.
 func oneOf(names []string) *labels.Matcher {
 	if len(names) == 1 {
-		return labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, names[0])
+		return labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, names[0])
 	}
 	quoted := make([]string, len(names))
 	for i, n := range names {
 		quoted[i] = regexp.QuoteMeta(n)
 	}
-	return labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, strings.Join(quoted, "|"))
+	return labels.MustNewMatcher(labels.MatchRegexp, model.MetricNameLabel, strings.Join(quoted, "|"))
 }
 
 // renamed gives the series of a set another name. Series of one name keep their order; of several they must be sorted again.
@@ -162,7 +163,7 @@ type renamedSet struct {
 func (s *renamedSet) At() storage.Series {
 	series := s.SeriesSet.At()
 	l := series.Labels()
-	return &renamedSeries{Series: series, labels: rename(l, l.Get(labels.MetricName)+s.suffix)}
+	return &renamedSeries{Series: series, labels: rename(l, l.Get(model.MetricNameLabel)+s.suffix)}
 }
 
 type renamedSeries struct {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -215,7 +216,7 @@ func (s *stitched) Iterator(old chunkenc.Iterator) chunkenc.Iterator {
 // points stitches: the chosen database first; what it lacks comes from the others, the nearer one before the farther. What a
 // finer one has to add looks as it will when it is rolled up, so that a graph does not change by that.
 func (s *stitched) points() points {
-	k := kindOf(s.labels.Get(labels.MetricName))
+	k := kindOf(s.labels.Get(model.MetricNameLabel))
 	coarsen := func(p points, l level) points {
 		if p == nil {
 			return nil

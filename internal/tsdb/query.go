@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	prom "github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
@@ -232,7 +233,7 @@ func (d *DB) Last(ctx context.Context, ms ...*labels.Matcher) ([]LastValue, erro
 	}
 	defer ix.Close()
 	if len(ms) == 0 {
-		ms = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotEqual, labels.MetricName, "")}
+		ms = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotEqual, model.MetricNameLabel, "")}
 	}
 	refs, err := promtsdb.PostingsForMatchers(ctx, ix, ms...)
 	if err != nil {
@@ -279,7 +280,7 @@ func (d *DB) recall(ctx context.Context) error {
 	if !ok {
 		return errors.New("BUG: the numbers of series cannot be asked for")
 	}
-	set := q.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchNotEqual, labels.MetricName, ""))
+	set := q.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchNotEqual, model.MetricNameLabel, ""))
 	var it chunkenc.Iterator
 	for set.Next() {
 		var v lastValue

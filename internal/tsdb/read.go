@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 
@@ -144,7 +145,7 @@ func (g *grid) points() []Point {
 
 // matchersOf select the series of these labels, and those that have more.
 func matchersOf(l labels.Labels) (ms []*labels.Matcher) {
-	for _, name := range []string{labels.MetricName, "field", "group", "node", "service"} {
+	for _, name := range []string{model.MetricNameLabel, "field", "group", "node", "service"} {
 		ms = append(ms, labels.MustNewMatcher(labels.MatchEqual, name, l.Get(name)))
 	}
 	return ms

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	promtsdb "github.com/prometheus/prometheus/tsdb"
@@ -130,13 +131,13 @@ func rollWindow(ctx context.Context, src storage.Queryable, dst *blocks, from, t
 }
 
 func rollSeries(ctx context.Context, q storage.Querier, w *blockWriter, step int64, extremes bool) error {
-	all := labels.MustNewMatcher(labels.MatchNotEqual, labels.MetricName, "")
+	all := labels.MustNewMatcher(labels.MatchNotEqual, model.MetricNameLabel, "")
 	set := q.Select(ctx, false, nil, all)
 	s := slots{step: step}
 	var it chunkenc.Iterator
 	for set.Next() {
 		l := set.At().Labels()
-		name := l.Get(labels.MetricName)
+		name := l.Get(model.MetricNameLabel)
 		k := kindOf(name)
 		s.reset()
 		it = set.At().Iterator(it)
@@ -166,7 +167,7 @@ func rollSeries(ctx context.Context, q storage.Querier, w *blockWriter, step int
 }
 
 func rename(l labels.Labels, name string) labels.Labels {
-	return labels.NewBuilder(l).Set(labels.MetricName, name).Labels()
+	return labels.NewBuilder(l).Set(model.MetricNameLabel, name).Labels()
 }
 
 // ceilTo is the first multiple of step at or after t.

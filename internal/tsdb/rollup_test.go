@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	promtsdb "github.com/prometheus/prometheus/tsdb"
@@ -285,7 +286,7 @@ func TestClockSetBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer q.Close()
-	set := q.Select(t.Context(), true, nil, labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, Metric))
+	set := q.Select(t.Context(), true, nil, labels.MustNewMatcher(labels.MatchEqual, model.MetricNameLabel, Metric))
 	for set.Next() {
 		n := 0
 		for it := set.At().Iterator(nil); it.Next() != 0; {
