@@ -119,8 +119,11 @@ func usageError(err error) *api.Error {
 	hint := "tocsin --help"
 	var mistake *kong.ParseError
 	if errors.As(err, &mistake) {
-		if cmd := mistake.Context.Selected(); cmd != nil && cmd != mistake.Context.Model.DefaultCmd {
-			hint = "tocsin " + cmd.Name + " --help"
+		if cmd := mistake.Context.Selected(); cmd != nil {
+			if cmd.Parent != nil && cmd.Parent.DefaultCmd == cmd { // it was not named
+				cmd = cmd.Parent
+			}
+			hint = cmd.FullPath() + " --help"
 		}
 	}
 	return api.Errorf(api.ExitUsage, hint, err.Error())

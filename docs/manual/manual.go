@@ -80,12 +80,25 @@ func headingLevel(line string) int {
 	return n
 }
 
-// Find returns the sections about a word: those whose heading is the word (marks and letter case aside), or else those
-// whose heading contains it.
+// whole is a page that is called by its name, such as "share", under its first heading.
+func whole(name string) (Section, bool) {
+	text, err := pages.ReadFile(name + ".md")
+	if err != nil {
+		return Section{}, false
+	}
+	title, rest, _ := strings.Cut(string(text), "\n")
+	return Section{Page: name + ".md", Title: strings.TrimSpace(strings.TrimLeft(title, "#")), Text: comment.ReplaceAllString(rest, "")}, true
+}
+
+// Find returns what is said about a word: the whole page of that name, or else the sections whose heading is the word (marks
+// and letter case aside), or else those whose heading contains it.
 func Find(word string) []Section {
 	word = plain(word)
 	if word == "" {
 		return nil
+	}
+	if page, ok := whole(word); ok {
+		return []Section{page}
 	}
 	var same, holding []Section
 	for _, s := range Sections() {

@@ -34,6 +34,14 @@ func TestFind(t *testing.T) {
 	if s := Find("TOC-FW-001"); len(s) > 0 && !strings.Contains(s[0].Text, "nf_tables") {
 		t.Errorf("Find(TOC-FW-001) = %q, which does not speak of nf_tables", s[0].Text)
 	}
+	for _, page := range []string{"share", "Privacy"} {
+		if s := Find(page); len(s) != 1 || !strings.Contains(s[0].Text, "\n# ") || strings.Contains(s[0].Text, "<!--") {
+			t.Errorf("Find(%q) is not the whole page, without its comments", page)
+		}
+	}
+	if s := Find("../manual/share"); s != nil {
+		t.Errorf("Find() of a path = %v, want none", s)
+	}
 	if s := Find(""); s != nil {
 		t.Errorf("Find of nothing finds %d sections", len(s))
 	}
