@@ -42,7 +42,6 @@ type Options struct {
 	ListTimeout time.Duration // of a whole list; 0: 5 min
 
 	PlainHTTP bool           // send the key unencrypted to other machines too
-	Proxy     bool           // take the proxy that HTTPS_PROXY names
 	RootCAs   *x509.CertPool // who may vouch for the server; nil: whom this system trusts
 
 	// Dial connects in the place of the network, for tests.
@@ -93,9 +92,6 @@ func New(o Options) (*Client, error) {
 		Protocols:         new(http.Protocols),
 	}
 	transport.Protocols.SetHTTP1(true)
-	if o.Proxy {
-		transport.Proxy = http.ProxyFromEnvironment
-	}
 	return &Client{
 		base: base, key: o.Key, agent: "tocsin/" + o.Version, timeout: o.Timeout, list: o.ListTimeout,
 		http: http.Client{

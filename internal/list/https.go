@@ -25,7 +25,6 @@ const (
 type HTTPSOptions struct {
 	URL     string         // https only; it may hold an account or a key, which no error shows
 	Version string         // Tocsin's; it is sent as the user agent
-	Proxy   bool           // take the proxy that HTTPS_PROXY names
 	RootCAs *x509.CertPool // who may vouch for the server; nil: whom this system trusts
 }
 
@@ -53,9 +52,6 @@ func NewHTTPS(o HTTPSOptions) (*HTTPS, error) {
 		MaxResponseHeaderBytes: 64 << 10,
 		ForceAttemptHTTP2:      true,
 		DisableKeepAlives:      true, // the next fetch is tomorrow
-	}
-	if o.Proxy {
-		transport.Proxy = http.ProxyFromEnvironment
 	}
 	return &HTTPS{o.URL, "tocsin/" + o.Version, http.Client{Transport: transport, CheckRedirect: onlyHTTPS}}, nil
 }
