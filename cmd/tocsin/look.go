@@ -144,6 +144,9 @@ func printWhy(w io.Writer, y *api.Why, now time.Time) {
 	if !y.Banned {
 		fmt.Fprintf(w, "%s is not banned\n", y.Addr)
 	}
+	for i := range y.Listed {
+		fmt.Fprintf(w, "  %s\n", listedText(y, &y.Listed[i]))
+	}
 	if y.Allowed != nil {
 		fmt.Fprintf(w, "  never banned: %s\n", allowText(y.Allowed, now))
 	}
@@ -160,12 +163,27 @@ func printWhy(w io.Writer, y *api.Why, now time.Time) {
 		fmt.Fprintf(w, "  logged in: %s\n", loginsText(y.Logins, now))
 	}
 	printFormer(w, y, now)
-	if !y.Banned && y.Allowed == nil && len(y.Standing) == 0 && y.Today == 0 && y.FormerAll == 0 && len(y.Logins) == 0 {
+	if !y.Banned && y.Allowed == nil && len(y.Standing) == 0 && y.Today == 0 && y.FormerAll == 0 && len(y.Logins)+len(y.Listed) == 0 {
 		fmt.Fprintln(w, "  nothing is known of it")
 	}
 	if len(y.Next) > 0 {
 		fmt.Fprintf(w, "\n  next: %s\n", strings.Join(y.Next, "\n        "))
 	}
+}
+
+// listedText says what a list of other people's does about an address.
+func listedText(y *api.Why, l *api.Listed) string {
+	as := ""
+	if p, err := netip.ParsePrefix(l.Entry); err == nil && !p.IsSingleIP() {
+		as = ", in " + l.Entry
+	}
+	switch {
+	case !l.Blocked:
+		return fmt.Sprintf("list %s has it%s, and does not block it", l.List, as)
+	case y.Mode != api.ModeEnforcing:
+		return fmt.Sprintf("list %s has it%s, and would block it %s (the guard is %s)", l.List, as, api.WhereText(l.Ports, ""), y.Mode)
+	}
+	return fmt.Sprintf("list %s has it%s: blocked %s", l.List, as, api.WhereText(l.Ports, ""))
 }
 
 func printBan(w io.Writer, y *api.Why, b *api.Ban, now time.Time) {

@@ -272,7 +272,16 @@ type Why struct {
 	Users     []string   `json:"users"`          // user names that were tried
 	Today     int        `json:"failures_today"` // of this day in UTC
 	Logins    []Login    `json:"logins"`         // newest first, at most 10
+	Listed    []Listed   `json:"listed"`         // lists of other people's that name it
 	Next      []string   `json:"next"`           // what to type next
+}
+
+// Listed is one list of other people's that names an address.
+type Listed struct {
+	List    string   `json:"list"`
+	Entry   string   `json:"entry"`   // the address, or the network that holds it
+	Ports   []uint16 `json:"ports"`   // that the list closes; empty: all
+	Blocked bool     `json:"blocked"` // false: it is let through, or the list is not in force
 }
 
 // Standing is what one jail has counted against an address.

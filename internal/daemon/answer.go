@@ -153,7 +153,7 @@ func wireAllow(e store.AllowEntry) api.Allow {
 
 // newWhy is the answer about somebody of whom nothing is known.
 func (g *Guard) newWhy(who string) api.Why {
-	w := api.Why{Schema: api.SchemaWhy, Addr: who, Standing: []api.Standing{}, Bans: []api.Ban{}, Former: []api.Ban{}, Logins: []api.Login{}, Users: []string{}}
+	w := api.Why{Schema: api.SchemaWhy, Addr: who, Standing: []api.Standing{}, Bans: []api.Ban{}, Former: []api.Ban{}, Logins: []api.Login{}, Users: []string{}, Listed: []api.Listed{}}
 	w.Mode, _, _ = g.mode()
 	return w
 }
@@ -207,6 +207,7 @@ func (g *Guard) why(ctx context.Context, addr netip.Addr) (api.Why, error) {
 	}
 	w.Users = users.sorted()
 	w.Banned = len(w.Bans) > 0
+	w.Listed = g.listed(addr)
 	w.Next = whatNext(&w)
 	return w, nil
 }

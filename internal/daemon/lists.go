@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -307,6 +308,28 @@ func (g *Guard) dropList(ctx context.Context, name string) (api.Change, error) {
 	}
 	g.lists.held[name] = &heldList{conf: h.conf, dropped: true}
 	return change("list "+name+" is out of force until it is delivered again", "", name), nil
+}
+
+// listed are the lists that name an address.
+func (g *Guard) listed(addr netip.Addr) []api.Listed {
+	all := []api.Listed{}
+	stats := g.wall.Stats().Lists
+	g.lists.mu.Lock()
+	defer g.lists.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(g.lists.held)) {
+		h := g.lists.held[name]
+		if h.kept == nil {
+			continue
+		}
+		entry, ok := h.kept.Set.Covers(netip.PrefixFrom(addr, addr.BitLen()))
+		if !ok {
+			continue
+		}
+		spared := slices.ContainsFunc(h.away, func(p netip.Prefix) bool { return p.Contains(addr) })
+		s := g.listState(h, stats[name])
+		all = append(all, api.Listed{List: name, Entry: entry.String(), Ports: s.Ports, Blocked: s.InForce && !spared})
+	}
+	return all
 }
 
 // listStates are all lists that the configuration names.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 	"time"
 
 	"tocsin"
@@ -56,7 +57,11 @@ func (s *session) followGuard(ctx context.Context) error {
 			away = false
 		}
 		known := s.w.reloads
-		if s.w.reloads = news.Reloads; known >= 0 && known != news.Reloads || s.account != s.w.account(s.conf) {
+		newAccount := s.account != s.w.account(s.conf)
+		if newAccount {
+			s.fetchAgain()
+		}
+		if s.w.reloads = news.Reloads; known >= 0 && known != news.Reloads || newAccount {
 			return errReload
 		}
 		if err := s.takeIn(ctx, &news); err != nil {
@@ -70,6 +75,18 @@ func (s *session) followGuard(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// fetchAgain has the service's lists tried again that another key did not get.
+func (s *session) fetchAgain() {
+	for _, c := range s.conf.Lists {
+		if !strings.HasPrefix(c.URL, "abuseipdb:") {
+			continue
+		}
+		if err := s.w.folder.Again(c.Name); err != nil {
+			s.w.log.Warn("cannot note that a list is tried again", "node", c.Name, "err", err)
+		}
+	}
 }
 
 // question is what the guard is asked. Without reports only whether it is there.
@@ -199,7 +216,7 @@ func (s *session) spare(p netip.Prefix) report.Why {
 	switch {
 	case err != nil:
 		s.mu.Lock()
-		s.heard = time.Time{} // so that nothing is sent
+		s.heard, s.unsure = time.Time{}, true // so that nothing is sent, even if it answers something else meanwhile
 		s.mu.Unlock()
 		return report.Yes
 	case got.Own:
@@ -218,9 +235,10 @@ var errGuardAway = errors.New("the guard does not answer")
 // Send makes the one call of a job, and says what became of it.
 func (s *session) Send(ctx context.Context, j report.Job) report.Answer {
 	s.mu.Lock()
-	heard := s.heard
+	heard, unsure := s.heard, s.unsure
+	s.unsure = false
 	s.mu.Unlock()
-	if time.Since(heard) > freshFor {
+	if unsure || time.Since(heard) > freshFor {
 		return report.Answer{Outcome: report.Failed, Detail: errGuardAway.Error()}
 	}
 	return report.Client{API: s.client}.Send(ctx, j)
@@ -241,8 +259,9 @@ func DryRun(ctx context.Context, guard *api.Client, conf *config.Config) (api.Dr
 	for name, categories := range conf.Report.Jails {
 		o.Jails[name] = report.Jail{Categories: categories}
 	}
-	lifted := map[netip.Prefix]time.Time{}
 	var planned []report.Decision
+	last := map[netip.Prefix]int{} // of planned, the newest ban
+	lifted := map[int]bool{}       // of planned, within hold
 	for after := int64(0); ; {
 		news, err := guard.Decisions(ctx, api.DecisionsQuery{After: after, Since: 24 * time.Hour, Limit: atOnce})
 		if err != nil {
@@ -253,8 +272,11 @@ func DryRun(ctx context.Context, guard *api.Client, conf *config.Config) (api.Dr
 			switch {
 			case err != nil:
 			case d.Action == tocsin.Unban:
-				lifted[d.Prefix] = d.At
+				if i, ok := last[d.Prefix]; ok && d.At.Sub(planned[i].At) < conf.Report.Hold {
+					lifted[i] = true
+				}
 			default:
+				last[d.Prefix] = len(planned)
 				planned = append(planned, d)
 			}
 		}
@@ -266,7 +288,7 @@ func DryRun(ctx context.Context, guard *api.Client, conf *config.Config) (api.Dr
 	for i := range planned {
 		d := &planned[i]
 		addr, why := o.Eligible(d, time.Now())
-		if at, ok := lifted[d.Prefix]; ok && why == report.Yes && at.After(d.At) && at.Sub(d.At) < conf.Report.Hold {
+		if why == report.Yes && lifted[i] {
 			out.LeftOut["lifted within hold"]++
 			continue
 		}

@@ -77,6 +77,7 @@ type session struct {
 	handed map[string]bool      // the guard has what is kept
 	poked  map[string]chan bool // lists that were accepted by hand
 	heard  time.Time            // when the guard answered last; zero: it did not when it was asked last
+	unsure bool                 // it did not say whether somebody is spared, whom the next job may be about
 	known  map[string]report.Why
 
 	met   chan struct{} // closed when the guard has answered for the first time

@@ -195,8 +195,9 @@ func TestListComesFromTheService(t *testing.T) {
 	}
 	s := share(t, fake.Options{List: listed}, "[[list]]\nname = \"abuseipdb\"\nurl = \"abuseipdb:\"\n[report]\nurl = \"%s\"\n")
 	s.await("the list is in force", func() bool { return s.list("abuseipdb").Entries == 40 })
+	s.await("the watch process knows it", func() bool { l := s.reputation().Lists; return len(l) == 1 && l[0].Handed })
 	r := s.reputation()
-	if !r.Key || len(r.Lists) != 1 || r.Lists[0].Entries != 40 || !r.Lists[0].Handed || r.Lists[0].Next == nil || r.Lists[0].Next.Before(time.Now()) {
+	if !r.Key || r.Lists[0].Entries != 40 || r.Lists[0].Next == nil || r.Lists[0].Next.Before(time.Now()) {
 		t.Errorf("reputation %+v", r)
 	}
 	if r.Reports.Enabled {
@@ -204,6 +205,13 @@ func TestListComesFromTheService(t *testing.T) {
 	}
 	s.logsIn("1.2.3.4", "canaryuser")
 	s.until("the member is let through", func() bool { l := s.list("abuseipdb"); return l.Members == 1 && l.Entries == 39 })
+	for addr, want := range map[string]string{
+		"1.2.3.4": "[{abuseipdb 1.2.3.4/32 [] false}]", "1.2.3.5": "[{abuseipdb 1.2.3.5/32 [] true}]", "1.2.4.5": "[]",
+	} {
+		if w, err := s.Why(context.Background(), netip.MustParseAddr(addr)); err != nil || fmt.Sprint(w.Listed) != want {
+			t.Errorf("Why(%s) names the lists %v, %v; want %s", addr, w.Listed, err, want)
+		}
+	}
 
 	// The watch process may be gone: the guard has the list, also after a restart.
 	s.halt()
@@ -214,6 +222,29 @@ func TestListComesFromTheService(t *testing.T) {
 	if n := len(s.service.Requests()); n != 1 {
 		t.Errorf("the service was asked %d times, want once", n)
 	}
+}
+
+// Whoever stores the right key shall not wait for hours because there was none before.
+func TestListComesOnceThereIsAKey(t *testing.T) {
+	listed := []fake.Listed{{Addr: netip.MustParseAddr("1.2.3.4"), Score: 100, Country: "FR"}}
+	s := share(t, fake.Options{List: listed}, "[[list]]\nname = \"abuseipdb\"\nurl = \"abuseipdb:\"\n[report]\nurl = \"%s\"\n")
+	s.await("the list is in force", func() bool { return s.list("abuseipdb").Entries == 1 })
+	s.halt()
+	if _, err := ForgetKey(s.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(WatchFolder(s.dir), listFolder, "abuseipdb.state"), []byte(`{"version":1}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.begin()
+	s.await("the key is missed", func() bool { l := s.reputation().Lists; return len(l) == 1 && l[0].Failures == 1 })
+	if _, err := StoreKey(s.dir, canaryKey); err != nil {
+		t.Fatal(err)
+	}
+	s.await("the list is fetched", func() bool {
+		r, err := s.watch.Reputation(context.Background())
+		return err == nil && len(r.Lists) == 1 && r.Lists[0].Fetched != nil && r.Lists[0].Error == ""
+	})
 }
 
 func TestListFromAFileIsJudged(t *testing.T) {

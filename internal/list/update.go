@@ -54,6 +54,17 @@ func (f *Folder) Next(o Order, now time.Time) time.Time {
 	return next
 }
 
+// Again has a list that could not be fetched tried again at once: what was wrong may have been set right. The fetches that
+// failed count no more, for they may have been another account's.
+func (f *Folder) Again(name string) error {
+	s := f.State(name)
+	if s.Failures == 0 {
+		return nil
+	}
+	s.Failures, s.Error, s.Retry, s.Tries = 0, "", time.Time{}, nil
+	return f.setState(name, s)
+}
+
 // Update fetches a list, judges it, and keeps it or puts it beside. It does not ask whether the list is due.
 //
 // An error means that nothing was learnt, and that the list of the last time goes on; the next try is written down before a
