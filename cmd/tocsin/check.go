@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +28,7 @@ type checked struct {
 	Schema   string           `json:"schema"`
 	File     string           `json:"file"` // "" for the built-in configuration
 	Jails    []checkedJail    `json:"jails"`
+	Reports  []string         `json:"reports"`  // what is told to others, in words; none while reports are off
 	Fail2ban *checkedFail2ban `json:"fail2ban"` // null without --fail2ban
 }
 
@@ -78,6 +80,7 @@ func (k *checkCmd) Run(e *env) error {
 		return err
 	}
 	out := wirePlan(path, plan)
+	out.Reports = reportsText(c, out.Jails)
 	if err := e.print(out, func(w io.Writer) { printChecked(w, &out) }); err != nil {
 		return err
 	}
@@ -98,6 +101,20 @@ func wirePlan(path string, p *daemon.Plan) checked {
 		out.Fail2ban = &checkedFail2ban{Dir: p.Dir, Disabled: orEmpty(p.Disabled), Problems: wireProblems(p.Problems), Log: p.Log}
 	}
 	return out
+}
+
+// reportsText says what is told to others, and what is asked for in vain. Nothing is said while reports are off.
+func reportsText(c *config.Config, jails []checkedJail) []string {
+	if !c.Report.Enabled {
+		return []string{}
+	}
+	all := []string{daemon.SharingText(c)}
+	for _, name := range slices.Sorted(maps.Keys(c.Report.Jails)) {
+		if !slices.ContainsFunc(jails, func(j checkedJail) bool { return j.Name == name }) {
+			all = append(all, fmt.Sprintf("there is no jail %q: nothing of it is reported", name))
+		}
+	}
+	return all
 }
 
 // years is from where on the length of a ban is told in whole years.
@@ -157,6 +174,12 @@ func printChecked(w io.Writer, c *checked) {
 	}
 	for i := range c.Jails {
 		printCheckedJail(w, &c.Jails[i])
+	}
+	if len(c.Reports) > 0 {
+		fmt.Fprintln(w, "\nreports")
+		for _, text := range c.Reports {
+			fmt.Fprintf(w, "  %s\n", tocsin.Printable(text))
+		}
 	}
 }
 
