@@ -29,6 +29,10 @@ func (s *supervisor) nodesOf(c *config.Watch) []probe.Node {
 	var all []probe.Node
 	for i := range c.Nodes {
 		n := &c.Nodes[i]
+		if (serverKey{n.Group, n.Name}) == s.own {
+			s.log.Error("a node is not asked", "node", n.Name, "err", fmt.Errorf("%s: this machine has that name and group itself", n.Pos("name")))
+			continue
+		}
 		a, err := munin.ParseAddress(n.Address)
 		if err != nil {
 			s.log.Error("a node is not asked", "node", n.Name, "err", fmt.Errorf("%s: address %w", n.Pos("address"), err))
@@ -57,6 +61,10 @@ func (s *supervisor) nodesOf(c *config.Watch) []probe.Node {
 		same := func(o probe.Node) bool { return o.Group == n.Group && o.Name == n.Name }
 		if slices.ContainsFunc(all, same) {
 			continue // tocsin.toml says it better
+		}
+		if (serverKey{n.Group, n.Name}) == s.own {
+			s.log.Info("a node of munin.conf is this machine, which is read without it", "node", n.Name)
+			continue // the same curves twice would be neither's
 		}
 		all = append(all, n)
 	}

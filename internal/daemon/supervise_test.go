@@ -240,6 +240,26 @@ func TestAsksNodes(t *testing.T) {
 	within(t, "the state of a server that went away", func() bool { s, ok := find("web1"); return ok && s.State == "unknown" && s.Services > 5 })
 }
 
+// A node with the name and group of this machine is not asked: its values would lie among our own.
+func TestAsksNotItself(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "munin.conf")
+	text := "[Gandi;web1]\naddress 127.0.0.1\n[Gandi;web2]\naddress 192.0.2.2\n[TTN;web1]\naddress 192.0.2.3\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := &supervisor{log: slog.New(slog.DiscardHandler), own: serverKey{"Gandi", "web1"}}
+	conf := config.Watch{MuninConf: path, Nodes: []config.Node{
+		{Group: "Gandi", Name: "web1", Address: "munin://127.0.0.1:4949"}, {Name: "web1", Address: "munin://192.0.2.4:4949"},
+	}}
+	var got []string
+	for _, n := range s.nodesOf(&conf) {
+		got = append(got, n.Group+"/"+n.Name)
+	}
+	if want := []string{"/web1", "Gandi/web2", "TTN/web1"}; !slices.Equal(got, want) {
+		t.Errorf("asked: %q, want %q", got, want)
+	}
+}
+
 // History of older systems is found by the same names, and imported once however often it is.
 func TestImportsHistory(t *testing.T) {
 	c, _, _ := supervising(t, "listen = \"\"\n[watch]\nname = \"hub\"\nmunin_plugins = \"\"\n")
