@@ -17,6 +17,7 @@ import (
 	"tocsin/docs/manual"
 	"tocsin/internal/abuseipdb"
 	"tocsin/internal/config"
+	"tocsin/internal/probe"
 	reports "tocsin/internal/report"
 )
 
@@ -86,6 +87,52 @@ func TestManualTellsOfEverySharingSetting(t *testing.T) {
 		}
 		if !strings.Contains(own, end) {
 			t.Errorf("share.md says of %s of [%s] %q, which does not hold %q", k.Name, k.Table, own, end)
+		}
+	}
+}
+
+// The page watch has a section for every setting of supervision, with what happens without it.
+func TestManualTellsOfEveryWatchSetting(t *testing.T) {
+	texts := map[string]string{
+		"watch":      section(t, "watch.md", "Settings of [watch]"),
+		"watch.node": section(t, "watch.md", "Settings of [[watch.node]]"),
+		"retention":  section(t, "watch.md", "How long samples are kept"),
+	}
+	for _, k := range config.Keys() {
+		text, ours := texts[k.Table]
+		if !ours || k.Table == "retention" && !strings.HasPrefix(k.Name, "samples") {
+			continue
+		}
+		own := regexp.MustCompile("(?ms)^## `" + k.Name + "`.*?(^## |\\z)").FindString(text)
+		end := "Default: `" + k.Default + "`."
+		switch {
+		case k.Missing == "a mistake":
+			end = "Needed."
+		case k.Default == "":
+			end = "Without it: " + k.Missing + "."
+		}
+		if !strings.Contains(own, end) {
+			t.Errorf("watch.md says of %s of [%s] %q, which does not hold %q", k.Name, k.Table, own, end)
+		}
+	}
+}
+
+// The page watch has a row for every built-in probe, with the plugins of Munin that show the same.
+func TestManualTellsOfEveryProbe(t *testing.T) {
+	rows := map[string]string{}
+	for line := range strings.Lines(section(t, "watch.md", "Probes")) {
+		if cells := strings.Split(line, "|"); len(cells) == 6 {
+			rows[strings.TrimSpace(cells[1])] = strings.TrimSpace(cells[3])
+		}
+	}
+	for _, p := range probe.Probes() {
+		var plugins []string
+		for _, name := range p.Doubles {
+			plugins = append(plugins, "`"+name+"`")
+		}
+		got, ok := rows["`"+p.Name+"`"]
+		if want := strings.Join(plugins, ", "); !ok || got != want {
+			t.Errorf("watch.md has the plugins %q beside probe %s (row: %t), want %q", got, p.Name, ok, want)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func TestCut(t *testing.T) {
 
 // Every setting, finding and command that the program names must be explained by it.
 func TestFind(t *testing.T) {
-	for _, word := range []string{"findtime", "FINDTIME", "TOC-FW-001", "tocsin why", "exit codes"} {
+	for _, word := range []string{"findtime", "FINDTIME", "TOC-FW-001", "tocsin why", "exit codes", "munin_node", "Grafana", "From Munin"} {
 		if len(Find(word)) == 0 {
 			t.Errorf("Find(%q) finds nothing", word)
 		}
