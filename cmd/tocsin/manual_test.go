@@ -94,9 +94,10 @@ func TestManualTellsOfEverySharingSetting(t *testing.T) {
 // The page watch has a section for every setting of supervision, with what happens without it.
 func TestManualTellsOfEveryWatchSetting(t *testing.T) {
 	texts := map[string]string{
-		"watch":      section(t, "watch.md", "Settings of [watch]"),
-		"watch.node": section(t, "watch.md", "Settings of [[watch.node]]"),
-		"retention":  section(t, "watch.md", "How long samples are kept"),
+		"watch":        section(t, "watch.md", "Settings of [watch]"),
+		"watch.node":   section(t, "watch.md", "Settings of [[watch.node]]"),
+		"watch.remote": section(t, "watch.md", "Settings of [[watch.remote]]"),
+		"retention":    section(t, "watch.md", "How long samples are kept"),
 	}
 	for _, k := range config.Keys() {
 		text, ours := texts[k.Table]

@@ -127,7 +127,7 @@ var keys = []Key{
 		set: texts(func(t target) *string { return &t.config.Watch.MuninNode }, checkListen)},
 	{Table: "watch", Name: "munin_allow", Default: `["127.0.0.0/8", "::1"]`, Doc: "Who may ask at munin_node; anybody else is not answered.",
 		set: prefixes(func(t target) *[]netip.Prefix { return &t.config.Watch.MuninAllow })},
-	{Table: "watch", Name: "munin_conf", Default: `""`, Doc: `Munin's own configuration, usually "/etc/munin/munin.conf": its nodes are asked, with its groups, limits and overrides. "": none.`,
+	{Table: "watch", Name: "munin_conf", Default: `""`, Doc: `Munin's own configuration, usually "/etc/munin/munin.conf": its nodes are asked, in its groups, as it says to connect. "": none.`,
 		set: texts(func(t target) *string { return &t.config.Watch.MuninConf }, orNoPath)},
 	{Table: "watch", Name: "capacity", Default: "{}", Doc: `What network cards can carry in bits per second, like { eth0 = "500M" }, where the card does not tell, as in a virtual machine. Without it the most that was seen counts.`,
 		set: setCapacity},
