@@ -49,7 +49,7 @@ func TestProcessesAreStartedAgain(t *testing.T) {
 		t.Errorf("the watch process: %q", all)
 	}
 	s.killed("watch --log-fd")
-	s.killed("tocsin runner")
+	s.killed("runner --fail2ban")
 	s.attacked("192.0.2.78")
 	s.wrote("rec 192.0.2.78\n")
 	s.within(answer, "the watch process to answer", inForce)
@@ -64,7 +64,7 @@ func TestProcessesAreStartedAgain(t *testing.T) {
 	}
 	s.stop()
 	s.within(answer, "the others to end", func() (bool, error) {
-		return len(s.living("tocsin runner"))+len(s.living("watch --log-fd"))+len(s.living("starter")) == 0, nil
+		return len(s.living("runner --fail2ban"))+len(s.living("watch --log-fd"))+len(s.living("starter")) == 0, nil
 	})
 }
 

@@ -91,14 +91,14 @@ func TestHangingAction(t *testing.T) {
 	if rules, err := s.Victim.Run(s.ctx, "nft", "list", "table", "inet", "tocsin"); err != nil || !strings.Contains(rules, "192.0.2.77") {
 		t.Errorf("192.0.2.77 is not in the firewall: %v\n%s", err, rules)
 	}
-	if len(s.living("sleep 4321")) == 0 || len(s.living("tocsin runner")) == 0 {
+	if len(s.living("sleep 4321")) == 0 || len(s.living("runner --fail2ban")) == 0 {
 		t.Fatal("nothing hangs")
 	}
 	if err := s.guard.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	s.within(answer, "the runner and what it ran to be gone", func() (bool, error) {
-		return len(s.living("sleep 4321"))+len(s.living("tocsin runner"))+len(s.living("tocsin run")) == 0, nil
+		return len(s.living("sleep 4321"))+len(s.living("runner --fail2ban"))+len(s.living("tocsin run")) == 0, nil
 	})
 }
 
