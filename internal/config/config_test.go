@@ -543,3 +543,29 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+func TestNamesOfWatch(t *testing.T) {
+	long := strings.Repeat("a", 300)
+	tests := []struct {
+		name string
+		is   func(string) bool
+		yes  []string
+		no   []string
+	}{
+		{"a server", isNodeName, []string{"web1", "a", "web1.asso.example", "a--b", "1"}, []string{"", ".", "-a", "a-", "a.", ".a", "web_1", "a b", "é", long, "a/b"}},
+		{"a group", isGroup, []string{"Gandi", "Gandi;Paris", "Hébergeur n° 1", "a;b;c;d;e;f;g;h"}, []string{"", ";", "a;", ";a", "a;;b", "..", "a/b", `a\b`, `a"b`, "a:b", "a\nb", long, "a;b;c;d;e;f;g;h;i"}},
+		{"a domain", isDomain, []string{"asso.example", "a-b.c.de", "xn--80ak6aa92e.com"}, []string{"", "asso", "asso.e", "-a.example", "a-.example", "a..b", ".example", "example.", "a_b.example", "a b.example", long + ".example"}},
+	}
+	for _, tt := range tests {
+		for _, s := range tt.yes {
+			if !tt.is(s) {
+				t.Errorf("%q is no name of %s", s, tt.name)
+			}
+		}
+		for _, s := range tt.no {
+			if tt.is(s) {
+				t.Errorf("%.20q is a name of %s", s, tt.name)
+			}
+		}
+	}
+}

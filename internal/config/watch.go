@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Watch says what is supervised.
@@ -146,22 +147,67 @@ func parseBits(s string) (bits float64, ok bool) {
 	return bits, err == nil && bits >= 1 && bits <= 1e15
 }
 
-var (
-	cardForm   = regexp.MustCompile(`^[^\x00-\x20/\x7f]{1,15}$`)                       // as the kernel takes them (net/core/dev.c, dev_valid_name)
-	nodeForm   = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$`) // Munin: letters, digits, points and dashes
-	groupForm  = regexp.MustCompile(`^[^\x00-\x1f\x7f;:/\\"]{1,60}(;[^\x00-\x1f\x7f;:/\\"]{1,60}){0,7}$`)
-	domainForm = regexp.MustCompile(`^([a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?\.)+[a-zA-Z0-9-]{2,63}$`)
+var cardForm = regexp.MustCompile(`^[^\x00-\x20/\x7f]{1,15}$`) // as the kernel takes them (net/core/dev.c, dev_valid_name)
+
+// Bounds of names. They are checked by hand: a regular expression that counts so far costs a megabyte.
+const (
+	maxNodeName    = 254
+	maxGroupLevel  = 60
+	maxGroupLevels = 8
+	maxDomain      = 253
+	maxDomainPart  = 63
 )
 
+// isPart says whether s is letters, digits and dashes, with neither a dash nor nothing at its ends.
+func isPart(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' && i > 0 && i < len(s)-1) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// isNodeName says whether s is a name for a server, as Munin has them: letters, digits, points and dashes.
+func isNodeName(s string) bool {
+	if len(s) > maxNodeName || s == "" || strings.Trim(s[:1]+s[len(s)-1:], "-.") != s[:1]+s[len(s)-1:] {
+		return false
+	}
+	return isPart("x" + strings.ReplaceAll(s, ".", "-") + "x")
+}
+
+func isGroup(s string) bool {
+	levels := strings.Split(s, ";")
+	for _, level := range levels {
+		if level == "" || level == "." || level == ".." || utf8.RuneCountInString(level) > maxGroupLevel || strings.ContainsFunc(level, func(r rune) bool {
+			return r < 0x20 || r == 0x7f || strings.ContainsRune(`:/\"`, r)
+		}) {
+			return false
+		}
+	}
+	return len(levels) <= maxGroupLevels
+}
+
+func isDomain(s string) bool {
+	parts := strings.Split(s, ".")
+	for _, part := range parts {
+		if !isPart(part) || len(part) > maxDomainPart {
+			return false
+		}
+	}
+	return len(parts) > 1 && len(parts[len(parts)-1]) > 1 && len(s) <= maxDomain
+}
+
 func checkNode(s string) error {
-	if nodeForm.MatchString(s) {
+	if isNodeName(s) {
 		return nil
 	}
 	return &Error{Msg: fmt.Sprintf("%q is not a name for a server", clip(s)), Hint: "letters, digits, points and dashes"}
 }
 
 func checkGroup(s string) error {
-	if groupForm.MatchString(s) && s != "." && s != ".." {
+	if isGroup(s) {
 		return nil
 	}
 	return &Error{Msg: fmt.Sprintf("%q is not a name for a group", clip(s)), Hint: `up to 60 letters a level without / : " and \, up to 8 levels with ; between`}
@@ -212,7 +258,7 @@ func checkSite(s string) error {
 }
 
 func checkDomain(s string) error {
-	if domainForm.MatchString(s) && len(s) <= 253 {
+	if isDomain(s) {
 		return nil
 	}
 	return &Error{Msg: fmt.Sprintf("holds %q, which is no domain", clip(s)), Hint: `write it like "asso.example"`}
