@@ -26,7 +26,10 @@ import (
 	"tocsin/internal/source"
 )
 
-func main() { os.Exit(runAs(os.Args[0], os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	forgetStart()
+	os.Exit(runAs(os.Args[0], os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
 
 // cli is the whole command line. The help texts are what people read first: each says what the command answers.
 type cli struct {

@@ -47,6 +47,7 @@ func (r *runCmd) Run(e *env) error {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	debug.SetGCPercent(50) // lines that nobody wants cost no memory: there is little to collect, and room matters more
+	defer forgetOnceSettled()()
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
