@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -117,6 +118,23 @@ func (f *seriesFlag) series() (s tocsin.Series, err error) {
 	return tocsin.Series{Group: parts[0], Node: parts[1], Service: parts[2], Field: parts[3]}, nil
 }
 
+// take has one series imported by send, and says what is new.
+func (f *seriesFlag) take(e *env, send func(*api.WatchClient, tocsin.Series) (api.History, error)) error {
+	as, err := f.series()
+	if err != nil {
+		return err
+	}
+	watch, err := e.watch()
+	if err != nil {
+		return err
+	}
+	h, err := send(watch, as)
+	if err != nil {
+		return err
+	}
+	return e.print(h, func(w io.Writer) { printHistory(w, &h) })
+}
+
 type importRRDCmd struct {
 	File string `arg:"" help:"The RRD file."`
 	seriesFlag
@@ -127,23 +145,11 @@ func (*importRRDCmd) Help() string {
 }
 
 func (k *importRRDCmd) Run(e *env) error {
-	as, err := k.series()
-	if err != nil {
-		return err
-	}
-	watch, err := e.watch()
-	if err != nil {
-		return err
-	}
-	var unread error
-	h, err := daemon.SendHistory(e.ctx, watch, []daemon.HistoryFile{{Path: k.File, Series: as}}, func(err error) { unread = err })
-	if unread != nil {
-		return unread
-	}
-	if err != nil {
-		return err
-	}
-	return e.print(h, func(w io.Writer) { printHistory(w, &h) })
+	return k.take(e, func(watch *api.WatchClient, as tocsin.Series) (api.History, error) {
+		var unread error
+		h, err := daemon.SendHistory(e.ctx, watch, []daemon.HistoryFile{{Path: k.File, Series: as}}, func(err error) { unread = err })
+		return h, cmp.Or(unread, err)
+	})
 }
 
 type importCSVCmd struct {
@@ -156,17 +162,7 @@ func (*importCSVCmd) Help() string {
 }
 
 func (k *importCSVCmd) Run(e *env) error {
-	as, err := k.series()
-	if err != nil {
-		return err
-	}
-	watch, err := e.watch()
-	if err != nil {
-		return err
-	}
-	h, err := daemon.SendCSV(e.ctx, watch, k.File, as)
-	if err != nil {
-		return err
-	}
-	return e.print(h, func(w io.Writer) { printHistory(w, &h) })
+	return k.take(e, func(watch *api.WatchClient, as tocsin.Series) (api.History, error) {
+		return daemon.SendCSV(e.ctx, watch, k.File, as)
+	})
 }

@@ -82,12 +82,7 @@ type List struct {
 }
 
 // Pos is where the value of a key of this list stands; for a key that is left at its default it is where the list begins.
-func (l *List) Pos(key string) Pos {
-	if p, ok := l.where[key]; ok {
-		return p
-	}
-	return l.where[""]
-}
+func (l *List) Pos(key string) Pos { return placeOf(l.where, key) }
 
 // Report says what is told to AbuseIPDB or a hub, and where that is.
 type Report struct {
@@ -167,12 +162,7 @@ func (c *Config) Pos(key string) Pos {
 
 // Pos is where the value of a key of this jail stands: "filter", "sources", or one of its entries, "sources[1]", counted
 // from 0. For a key that is left at its default it is where the jail begins, for the default jail nowhere.
-func (j *Jail) Pos(key string) Pos {
-	if p, ok := j.where[key]; ok {
-		return p
-	}
-	return j.where[""]
-}
+func (j *Jail) Pos(key string) Pos { return placeOf(j.where, key) }
 
 // Default is the configuration of a machine without a file: one jail for sshd that finds its ports and sources itself.
 func Default() *Config {

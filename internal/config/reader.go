@@ -186,49 +186,36 @@ func (r *reader) tooMany(table string, at, n, most int) bool {
 
 // newList begins another list; nil if there are too many.
 func (r *reader) newList(at int) *section {
-	if r.tooMany("list", at, len(r.lists), maxLists) {
-		return nil
-	}
-	l := &List{where: map[string]Pos{"": r.pos(at)}}
-	s := &section{table: "list", at: at, target: target{config: r.config, list: l}, seen: map[string]int{}}
-	r.lists = append(r.lists, s)
-	r.defaults("list", s.target)
-	return s
+	return r.begin("list", at, &r.lists, maxLists, target{list: &List{where: r.beginning(at)}})
 }
 
 // newNode begins another node to poll; nil if there are too many.
 func (r *reader) newNode(at int) *section {
-	if r.tooMany("watch.node", at, len(r.nodes), maxNodes) {
-		return nil
-	}
-	n := &Node{where: map[string]Pos{"": r.pos(at)}}
-	s := &section{table: "watch.node", at: at, target: target{config: r.config, node: n}, seen: map[string]int{}}
-	r.nodes = append(r.nodes, s)
-	r.defaults("watch.node", s.target)
-	return s
+	return r.begin("watch.node", at, &r.nodes, maxNodes, target{node: &Node{where: r.beginning(at)}})
 }
 
 // newRemote begins another store that samples are written to; nil if there are too many.
 func (r *reader) newRemote(at int) *section {
-	if r.tooMany("watch.remote", at, len(r.remotes), maxRemotes) {
-		return nil
-	}
-	m := &Remote{where: map[string]Pos{"": r.pos(at)}}
-	s := &section{table: "watch.remote", at: at, target: target{config: r.config, remote: m}, seen: map[string]int{}}
-	r.remotes = append(r.remotes, s)
-	r.defaults("watch.remote", s.target)
-	return s
+	return r.begin("watch.remote", at, &r.remotes, maxRemotes, target{remote: &Remote{where: r.beginning(at)}})
 }
 
 // newJail begins another jail; nil if there are too many.
 func (r *reader) newJail(at int) *section {
-	if r.tooMany("jail", at, len(r.jails), maxJails) {
+	return r.begin("jail", at, &r.jails, maxJails, target{jail: &Jail{where: r.beginning(at)}})
+}
+
+// beginning are the places of a table that begins at offset.
+func (r *reader) beginning(at int) map[string]Pos { return map[string]Pos{"": r.pos(at)} }
+
+// begin adds a table with its defaults to the others of its kind; nil if there are most of them.
+func (r *reader) begin(table string, at int, to *[]*section, most int, t target) *section {
+	if r.tooMany(table, at, len(*to), most) {
 		return nil
 	}
-	j := &Jail{where: map[string]Pos{"": r.pos(at)}}
-	s := &section{table: "jail", at: at, target: target{config: r.config, jail: j}, seen: map[string]int{}}
-	r.jails = append(r.jails, s)
-	r.defaults("jail", s.target)
+	t.config = r.config
+	s := &section{table: table, at: at, target: t, seen: map[string]int{}}
+	*to = append(*to, s)
+	r.defaults(table, t)
 	return s
 }
 

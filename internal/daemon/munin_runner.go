@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"tocsin/internal/exec"
-	"tocsin/internal/host"
 	"tocsin/internal/munin"
 	"tocsin/internal/probe"
 )
@@ -96,7 +95,7 @@ func (p *plugins) do(ctx context.Context, plugin string, j exec.Job) exec.Result
 	if !munin.IsPlugin(p.o.Plugins, plugin, node) {
 		return exec.Result{Problem: fmt.Sprintf("there is no plugin %q in %s", plugin, p.o.Plugins)}
 	}
-	if err := p.untrusted(filepath.Join(p.o.Plugins, plugin)); err != nil {
+	if err := untrusted(p.root, filepath.Join(p.o.Plugins, plugin)); err != nil {
 		return exec.Result{Problem: "it is not run: " + err.Error()}
 	}
 	select {
@@ -170,29 +169,11 @@ func (p *plugins) readConfiguration() (*munin.NodeConf, *munin.PluginConf, error
 	for _, f := range files {
 		trust = append(trust, filepath.Join(confPath, f.Name()))
 	}
-	if err := p.untrusted(trust...); err != nil {
+	if err := untrusted(p.root, trust...); err != nil {
 		return nil, nil, fmt.Errorf("no plugin is run: %w", err)
 	}
 	conf, err := munin.ReadPluginConf(confPath, node)
 	return node, conf, err
-}
-
-// untrusted says which of some files somebody else than root may change, if this is root.
-func (p *plugins) untrusted(files ...string) error {
-	if !p.root {
-		return nil
-	}
-	seen := map[string]bool{}
-	for _, f := range files {
-		whole, err := filepath.Abs(f)
-		if err == nil {
-			err = host.RootOnly(whole, seen)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (p *plugins) timeout(node *munin.NodeConf, s munin.PluginSettings) time.Duration {
@@ -330,7 +311,7 @@ func (p *plugins) stateOf(name string, who *exec.User) (string, error) {
 	if err := os.MkdirAll(p.o.State, 0o755); err != nil {
 		return "", fmt.Errorf("make the folder of plugins' state: %w", err)
 	}
-	if err := p.untrusted(p.o.State); err != nil {
+	if err := untrusted(p.root, p.o.State); err != nil {
 		return "", fmt.Errorf("the folder of plugins' state: %w", err)
 	}
 	dir := filepath.Join(p.o.State, name)

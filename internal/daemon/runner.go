@@ -295,12 +295,12 @@ func (r *runner) readAgain() {
 		r.o.Log.Error("cannot read the configuration of fail2ban", "file", r.o.Dir, "err", err)
 		return
 	}
-	whole := r.untrusted(append(jailFiles(r.o.Dir), c.Files...)...)
+	whole := untrusted(r.root, append(jailFiles(r.o.Dir), c.Files...)...)
 	for _, j := range c.Jails {
 		if j.Err != nil {
 			continue
 		}
-		common := errors.Join(whole, r.untrusted(j.Filter.Files...)) // an action may say %(known/option)s
+		common := errors.Join(whole, untrusted(r.root, j.Filter.Files...)) // an action may say %(known/option)s
 		if a := ignoreAction(j); a != nil {
 			r.add(j.Name, &entry{version: fingerprint(a), action: a, asks: true, timeout: ignoreTime, problem: problem(j.Name, common)}, maxAsksByJail)
 		}
@@ -309,7 +309,7 @@ func (r *runner) readAgain() {
 				continue
 			}
 			name := j.Name + "/" + a.Actname
-			e := &entry{version: fingerprint(a), action: a, problem: problem(name, errors.Join(common, r.untrusted(a.Files...)))}
+			e := &entry{version: fingerprint(a), action: a, problem: problem(name, errors.Join(common, untrusted(r.root, a.Files...)))}
 			if e.timeout, err = a.Timeout(); err != nil {
 				e.problem = fmt.Sprintf("%s is not run: %v", name, err)
 			}
@@ -375,10 +375,10 @@ func jailFiles(dir string) (files []string) {
 	return append(files, dir)
 }
 
-// untrusted says which of some files somebody else than root may change, if this is root: whoever may change them may
-// otherwise become root. A runner of anybody else can do nothing that its user cannot.
-func (r *runner) untrusted(files ...string) error {
-	if !r.root {
+// untrusted says which of some files somebody else than root may change, for a runner that is root: whoever may change them
+// may otherwise become root. A runner of anybody else can do nothing that its user cannot.
+func untrusted(root bool, files ...string) error {
+	if !root {
 		return nil
 	}
 	seen := map[string]bool{}
