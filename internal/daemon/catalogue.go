@@ -98,14 +98,10 @@ func (c *catalogue) take(key serverKey, r *probe.Reading) {
 		k = &knownService{}
 		s.services[r.Service.Name] = k
 	}
-	if k.desc != r.Service && (k.desc == nil || !sameWords(k.desc, r.Service)) {
+	if k.desc != r.Service && (k.desc == nil || !k.desc.Same(r.Service)) {
 		k.written = time.Time{}
 	}
 	k.desc, k.values, k.read = r.Service, r.Values, r.At
-}
-
-func sameWords(a, b *munin.Service) bool {
-	return string(munin.AppendConfig(nil, a)) == string(munin.AppendConfig(nil, b))
 }
 
 // asked notes where a server is asked, and whether it answers: since is zero if it does.

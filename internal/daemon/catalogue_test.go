@@ -49,7 +49,7 @@ func TestCatalogueOutlivesARestart(t *testing.T) {
 	if got := s.KnownNode; !got.Seen.Equal(want.Seen) || !got.Since.Equal(want.Since) || got.Why != want.Why || got.Address != want.Address {
 		t.Errorf("known %+v, want %+v", got, want)
 	}
-	if k := s.services["load"]; k == nil || !sameWords(k.desc, load) || !k.read.Equal(at) {
+	if k := s.services["load"]; k == nil || !k.desc.Same(load) || !k.read.Equal(at) {
 		t.Errorf("load is known as %+v", k)
 	}
 

@@ -57,6 +57,13 @@ func (s *Service) Get(name string) (value string, ok bool) {
 	return s.Attrs[i].Value, true
 }
 
+// Same says whether two descriptions have the same attributes and fields, in the same order.
+func (s *Service) Same(o *Service) bool {
+	return slices.Equal(s.Attrs, o.Attrs) && slices.EqualFunc(s.Fields, o.Fields, func(a, b Field) bool {
+		return a.Name == b.Name && slices.Equal(a.Attrs, b.Attrs)
+	})
+}
+
 // Field is the field of that name, nil if there is none.
 func (s *Service) Field(name string) *Field {
 	i := slices.IndexFunc(s.Fields, func(f Field) bool { return f.Name == name })

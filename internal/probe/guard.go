@@ -209,7 +209,7 @@ func (r *guardReader) finish(all []*tally) []Reading {
 			text += "sent.type DERIVE\nsent.min 0\n"
 		}
 		s := describe(t.service, text)
-		if old != nil && sameService(old, s) {
+		if old != nil && old.Same(s) {
 			s = old
 		}
 		r.described[t.service] = s

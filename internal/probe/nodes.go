@@ -324,7 +324,7 @@ func (k *known) described(a munin.Answer, now time.Duration) {
 		if text, ok := s.Get("update_rate"); ok {
 			k.rate = max(k.rate, updateRate(text))
 		}
-		if i := slices.IndexFunc(old, func(o *munin.Service) bool { return o.Name == s.Name && sameService(o, s) }); i >= 0 {
+		if i := slices.IndexFunc(old, func(o *munin.Service) bool { return o.Name == s.Name && o.Same(s) }); i >= 0 {
 			s = old[i]
 		}
 		k.services = append(k.services, s)

@@ -219,7 +219,7 @@ func (t *plugin) describe(ctx context.Context) (values []munin.Value, at time.Ti
 	rate := time.Duration(0)
 	for i := range a.Services {
 		s := &a.Services[i]
-		if was := old[s.Name]; was != nil && was.Host == s.Host && sameService(was, s) {
+		if was := old[s.Name]; was != nil && was.Host == s.Host && was.Same(s) {
 			s = was // so that whoever holds the old one need not compare
 		}
 		if t.services[s.Name] == nil {
@@ -269,7 +269,7 @@ func (t *plugin) readings(values []munin.Value, texts []munin.Extinfo, at time.T
 		}
 		s := withTexts(t.services[name], said[name])
 		if s != t.services[name] {
-			if was := t.texted[name]; was != nil && was.Host == s.Host && sameService(was, s) {
+			if was := t.texted[name]; was != nil && was.Host == s.Host && was.Same(s) {
 				s = was
 			}
 			t.texted[name] = s

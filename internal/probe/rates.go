@@ -2,7 +2,6 @@ package probe
 
 import (
 	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -146,7 +145,7 @@ func (r *Rates) describe(key serviceKey, desc *munin.Service) *rateService {
 	if s.desc == desc {
 		return s
 	}
-	same := s.desc != nil && sameService(s.desc, desc)
+	same := s.desc != nil && s.desc.Same(desc)
 	s.desc = desc
 	if same {
 		return s
@@ -175,12 +174,6 @@ func (r *Rates) describe(key serviceKey, desc *munin.Service) *rateService {
 		r.stats.Series++
 	}
 	return s
-}
-
-func sameService(a, b *munin.Service) bool {
-	return slices.Equal(a.Attrs, b.Attrs) && slices.EqualFunc(a.Fields, b.Fields, func(x, y munin.Field) bool {
-		return x.Name == y.Name && slices.Equal(x.Attrs, y.Attrs)
-	})
 }
 
 // updateRate reads an update_rate: seconds, or a number with s, m, h, d, w, t (31 days), y; "aligned" may follow.
