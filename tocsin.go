@@ -229,3 +229,63 @@ type Sample struct {
 	T     int64 // Unix milliseconds
 	Value float64
 }
+
+// Level is how bad something is. Unknown ranks above Fine: nobody can say that all is well.
+type Level uint8
+
+// The levels, in rising order.
+const (
+	Fine Level = iota
+	Unknown
+	Warning
+	Critical
+)
+
+func (l Level) String() string {
+	return word("level", int(l), "fine", "unknown", "warning", "critical")
+}
+
+// Urgency is how soon a human has to know.
+type Urgency uint8
+
+// The urgencies, in rising order: with the next morning's digest, today, now.
+const (
+	Digest Urgency = iota
+	Soon
+	Urgent
+)
+
+func (u Urgency) String() string { return word("urgency", int(u), "digest", "soon", "urgent") }
+
+// Incident is one thing that is wrong, from its beginning to its end. It holds no sentence: those are made for a reader,
+// in the reader's language. Label and Extra are a plugin's words, and hostile.
+type Incident struct {
+	ID      int64  // what people call it by; 0: not yet numbered
+	Key     string // by which the rules know it again: one open incident for each key
+	Rule    string
+	Group   string
+	Node    string // "" if it is about a whole group
+	Series  Series // zero if it is about a whole server or group
+	Level   Level  // now; Fine: it is over
+	Worst   Level
+	Urgency Urgency
+	Value   float64   // NaN: unknown
+	Limit   string    // in Munin's range words; "" where the rule has none
+	Label   string    // of the curve
+	Extra   string    // what the plugin adds
+	Members []string  // the servers that it stands for, where one message names several
+	Full    time.Time // when a forecast says that it is full; zero: no forecast
+	Began   time.Time
+	Changed time.Time
+	Ended   time.Time // zero: open
+	Flaps   bool      // it changes so often that only the first and the last change are told
+	Ack     Ack
+}
+
+// Ack says that somebody looks after an incident. The zero Ack says that nobody does.
+type Ack struct {
+	By    string
+	Note  string
+	At    time.Time
+	Until time.Time // after which it is told again; zero: until it is over
+}
