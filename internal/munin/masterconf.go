@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"tocsin"
 )
 
 // Bounds of a master's configuration. 4,000 nodes with ten lines each are 40,000 lines and 2 MB.
@@ -109,6 +107,9 @@ func ParseMasterConf(name string, text []byte) *MasterConf {
 // is above it: field, service, parent service, host, groups from the inner to the outer, everything. path is as in
 // Setting, "" for the host; host is "" for a group.
 func (m *MasterConf) Get(group, host, path, name string) (s Setting, ok bool) {
+	if m == nil {
+		return Setting{}, false
+	}
 	for {
 		if i, ok := m.levels[level(group, host, path)][name]; ok {
 			return m.Settings[i], true
@@ -134,6 +135,9 @@ func (m *MasterConf) Get(group, host, path, name string) (s Setting, ok bool) {
 
 // Host is the host of that group and name, nil if there is none.
 func (m *MasterConf) Host(group, name string) *ConfHost {
+	if m == nil {
+		return nil
+	}
 	return m.hosts[level(group, name, "")]
 }
 
@@ -419,156 +423,4 @@ func (r *masterReader) finish() {
 func (r *masterReader) said(h *ConfHost, name string) bool {
 	_, ok := r.m.levels[level(h.Group, h.Name, "")][name]
 	return ok
-}
-
-// Virtual is a service of munin.conf that is drawn of curves of other services.
-type Virtual struct {
-	Group, Host string
-	Service     *Service // what munin.conf says of it
-	Curves      []VirtualCurve
-	File        string // of its first line
-	Line        int
-}
-
-// VirtualCurve is a field of a virtual service, and where its values come from.
-type VirtualCurve struct {
-	Field   string
-	Kind    VirtualKind
-	Sources []VirtualSource // one of a Borrowed curve
-}
-
-// VirtualSource is one curve of another service. Name is what it is called in a stack; "" in a sum.
-type VirtualSource struct {
-	Name string
-	tocsin.Series
-}
-
-// VirtualKind is what a virtual curve makes of its sources.
-type VirtualKind uint8
-
-// The kinds.
-const (
-	Borrowed VirtualKind = iota // graph_order a=HOST:service.field
-	Summed                      // a.sum HOST:service.field HOST:service.field: one curve; unknown counts as 0
-	Stacked                     // a.stack x=HOST:service.field y=HOST:service.field: one upon the other
-)
-
-// Virtuals are the services that are drawn of other services' curves, in the order of the files.
-func (m *MasterConf) Virtuals() []Virtual {
-	var all []Virtual
-	index := map[string]int{} // by host and service
-	at := func(s Setting, service string) *Virtual {
-		key := level(s.Group, s.Host, service)
-		i, ok := index[key]
-		if !ok {
-			i = len(all)
-			index[key] = i
-			all = append(all, Virtual{Group: s.Group, Host: s.Host, Service: m.service(s.Group, s.Host, service), File: s.File, Line: s.Line})
-		}
-		return &all[i]
-	}
-	for i, s := range m.Settings {
-		if s.Host == "" || s.Path == "" || m.levels[level(s.Group, s.Host, s.Path)][s.Name] != i {
-			continue
-		}
-		service, field, inField := cutLast(s.Path, ".")
-		switch {
-		case s.Name == "graph_order" && strings.Contains(s.Value, "="):
-			v := at(s, s.Path)
-			for _, item := range strings.Fields(s.Value) {
-				if name, path, ok := strings.Cut(strings.TrimPrefix(item, "-"), "="); ok && name != "" {
-					v.Curves = append(v.Curves, VirtualCurve{FieldName(name), Borrowed, []VirtualSource{m.source(s, s.Path, "", path)}})
-				}
-			}
-		case inField && (s.Name == "sum" || s.Name == "stack"):
-			c := VirtualCurve{Field: FieldName(field), Kind: Summed}
-			if s.Name == "stack" {
-				c.Kind = Stacked
-			}
-			for _, item := range strings.Fields(s.Value) {
-				name, path, named := strings.Cut(item, "=")
-				if !named {
-					name, path = "", item
-				}
-				if c.Kind == Summed {
-					name = ""
-				}
-				c.Sources = append(c.Sources, m.source(s, service, name, path))
-			}
-			v := at(s, service)
-			v.Curves = append(v.Curves, c)
-		}
-	}
-	return all
-}
-
-// service is what munin.conf says of one service and its fields.
-func (m *MasterConf) service(group, host, name string) *Service {
-	service := &Service{Name: name}
-	for _, i := range m.of[level(group, host, "")] {
-		s := m.Settings[i]
-		if m.levels[level(group, host, s.Path)][s.Name] != i {
-			continue
-		}
-		if s.Path == name {
-			service.Attrs = append(service.Attrs, s.Attr)
-			continue
-		}
-		field, ok := strings.CutPrefix(s.Path, name+".")
-		if !ok || strings.Contains(field, ".") {
-			continue
-		}
-		f := service.Field(field)
-		if f == nil {
-			service.Fields = append(service.Fields, Field{Name: field})
-			f = &service.Fields[len(service.Fields)-1]
-		}
-		f.Attrs = append(f.Attrs, s.Attr)
-	}
-	return service
-}
-
-// source finds the curve that path names for a service: "GROUP;HOST:service.field", "HOST:service.field" of a host of the
-// same group or one above, "service.field" of the same host, "field" of the same service.
-func (m *MasterConf) source(s Setting, service, name, path string) VirtualSource {
-	from := VirtualSource{Name: name, Series: tocsin.Series{Group: s.Group, Node: s.Host, Service: service}}
-	left, right, hosted := strings.Cut(path, ":")
-	if !hosted {
-		right = path
-		if group, rest, ok := cutLast(path, ";"); ok { // "GROUP;HOST.service.field", of a host without a dot
-			var host string
-			host, right, _ = strings.Cut(rest, ".")
-			left, hosted = group+";"+host, true
-		}
-	}
-	if hosted {
-		group, host, grouped := cutLast(left, ";")
-		if !grouped {
-			group, host = "", left
-		}
-		from.Group, from.Node = m.nearest(s.Group, group, host), host
-	}
-	if before, field, ok := cutLast(right, "."); ok {
-		from.Service, from.Field = before, field
-	} else {
-		from.Field = right
-	}
-	return from
-}
-
-// nearest is the group of a host that is named within another group: group below the nearest level that has such a host.
-func (m *MasterConf) nearest(within, group, host string) string {
-	for {
-		full := strings.Trim(within+";"+group, ";")
-		if m.hosts[level(full, host, "")] != nil {
-			return full
-		}
-		if within == "" {
-			return group
-		}
-		var ok bool
-		if within, _, ok = cutLast(within, ";"); !ok {
-			within = ""
-		}
-	}
 }

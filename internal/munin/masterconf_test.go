@@ -374,6 +374,11 @@ func FuzzParseMasterConf(f *testing.F) {
 				t.Errorf("%+v is not found again: %+v", s, got)
 			}
 		}
-		m.Virtuals()
+		for _, v := range m.Virtuals() {
+			s, sources := m.Of(v.Group, v.Host, &Service{Name: v.Service.Name})
+			for field := range sources {
+				m.Limits(v.Group, v.Host, s, s.Field(field))
+			}
+		}
 	})
 }
