@@ -34,7 +34,7 @@ func (k *runnerCmd) Run(e *env) error {
 		}
 		// The guard began with this configuration. One that was broken since leaves the actions that it names.
 		if c, _, err := e.config(); err == nil && c.Watch.Enabled {
-			o.Socket, o.Munin = daemon.RunnerSocket(c.Socket), muninOptions(c)
+			o.Socket, o.Munin, o.Watch = daemon.RunnerSocket(c.Socket), muninOptions(c), true
 		}
 		return daemon.RunRunner(ctx, o)
 	}
@@ -48,7 +48,7 @@ func (k *runnerCmd) Run(e *env) error {
 	if o.Socket == "" {
 		o.Socket = daemon.RunnerSocket(c.Socket)
 	}
-	o.Munin = muninOptions(c)
+	o.Munin, o.Watch = muninOptions(c), c.Watch.Enabled
 	return daemon.RunRunner(ctx, o)
 }
 

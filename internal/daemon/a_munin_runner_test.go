@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -441,9 +442,48 @@ func TestDebianPlugins(t *testing.T) {
 				t.Errorf("%+v", st)
 			}
 		default:
-			if !st.On || st.Why != "" {
+			if !st.On || st.Why != "" || st.CPU <= 0 {
 				t.Errorf("%+v", st)
 			}
 		}
+	}
+}
+
+// A runner without a folder of fail2ban and without plugins reads what only root may; one that nobody watches with ends.
+func TestRunnerForProbesAlone(t *testing.T) {
+	tests := []struct {
+		name  string
+		watch bool
+	}{{"supervision", true}, {"none", false}}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "runner.sock")
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() {
+				done <- RunRunner(ctx, RunnerOptions{Socket: path, Watch: tt.watch, Log: slog.New(slog.DiscardHandler)})
+			}()
+			if !tt.watch {
+				if err := <-done; err != nil {
+					t.Errorf("RunRunner() = %v, want that it ends in peace", err)
+				}
+				cancel()
+				return
+			}
+			runner := exec.NewRunner(exec.DialSocket(path))
+			r, err := runner.Do(ctx, exec.Job{Entry: "probe/load", Do: "read"})
+			for deadline := time.Now().Add(30 * time.Second); errors.Is(err, exec.ErrUnreachable) && time.Now().Before(deadline); {
+				time.Sleep(10 * time.Millisecond)
+				r, err = runner.Do(ctx, exec.Job{Entry: "probe/load", Do: "read"})
+			}
+			if err != nil || !r.Ran {
+				t.Errorf("a probe read by the runner: %+v, %v", r, err)
+			}
+			_ = runner.Close()
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("RunRunner() = %v", err)
+			}
+		})
 	}
 }

@@ -201,7 +201,7 @@ func (p *plugins) run(ctx context.Context, plugin, do string, node *munin.NodeCo
 		Path: "/bin/sh", Args: append([]string{"-c", `umask 0002; exec "$@"`, plugin}, argv...),
 		Env: pluginEnv(plugin, state, node, s), User: who, Session: true, Timeout: timeout, MaxOutput: maxPluginText,
 	})
-	result := exec.Result{Ran: true, Out: string(out.Stdout), Err: string(out.Stderr)}
+	result := exec.Result{Ran: true, Out: string(out.Stdout), Err: string(out.Stderr), CPU: int64(out.CPU)}
 	var exit *exec.ExitError
 	switch {
 	case err == nil && s.HostName != "" && do == "config":

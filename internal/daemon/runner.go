@@ -30,6 +30,7 @@ import (
 type RunnerOptions struct {
 	Dir   string       // the folder of fail2ban's configuration; "": there are no actions to run
 	Munin MuninOptions // whose plugins are run
+	Watch bool         // a watch process asks for what only root may read
 	// Conn is the guard that started us; nil: listen at Socket, for root, user tocsin and our own user.
 	Conn   net.Conn
 	Socket string
@@ -107,8 +108,8 @@ func RunRunner(ctx context.Context, o RunnerOptions) error {
 		defer r.alsoListen(ctx)()
 		return exec.Serve(ctx, o.Conn, r.do)
 	}
-	if o.Dir == "" && o.Munin.Plugins == "" {
-		o.Log.Info("there is nothing to run: the configuration names neither a folder of fail2ban nor one of Munin's plugins")
+	if o.Dir == "" && !o.Watch {
+		o.Log.Info("there is nothing to run: the configuration names no folder of fail2ban, and supervision is off")
 		notify(daemon.SdNotifyReady) // systemd takes an end before that for a failure
 		return nil
 	}

@@ -85,6 +85,7 @@ func LookupUser(name string) (*User, error) {
 // Output is what a program wrote. Of standard error the last 4 KiB are kept.
 type Output struct {
 	Stdout, Stderr []byte
+	CPU            time.Duration // processor time of the program, and of those that it started and waited for
 }
 
 // What keeps a program from running or from ending well, beside an ExitError. Callers test for them with errors.Is.
@@ -149,7 +150,11 @@ func Run(ctx context.Context, c Command) (Output, error) {
 		return Output{}, err
 	}
 	err = child.Wait()
-	return Output{Stdout: stdout.buf, Stderr: child.stderr.bytes()}, err
+	out := Output{Stdout: stdout.buf, Stderr: child.stderr.bytes()}
+	if state := child.cmd.ProcessState; state != nil {
+		out.CPU = state.UserTime() + state.SystemTime()
+	}
+	return out, err
 }
 
 // start starts the program with its standard output going to stdout, or into the pipe Child.Stdout where that is nil.

@@ -62,6 +62,13 @@ func TestRun(t *testing.T) {
 	}
 }
 
+func TestRunMeasures(t *testing.T) {
+	out, err := Run(t.Context(), sh("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done"))
+	if err != nil || out.CPU <= 0 {
+		t.Errorf("a busy loop took %v of processor time, %v", out.CPU, err)
+	}
+}
+
 func TestRunErrors(t *testing.T) {
 	if _, err := Run(t.Context(), Command{Path: "/nonexistent"}); !errors.Is(err, ErrMissing) {
 		t.Errorf("missing program: got %v, want ErrMissing", err)

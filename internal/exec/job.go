@@ -31,6 +31,7 @@ type Result struct {
 	Out     string `json:"out,omitempty"`     // the beginning of what it wrote, or the answer
 	Err     string `json:"err,omitempty"`     // the end of what it wrote to standard error
 	Problem string `json:"problem,omitempty"` // for people: why it did not run, or did not end well; "" if all is well
+	CPU     int64  `json:"cpu,omitempty"`     // nanoseconds of processor time that it took, where that was measured
 }
 
 // OK says whether the command ran and succeeded, or there was nothing to run.

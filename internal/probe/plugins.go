@@ -240,6 +240,7 @@ func (t *plugin) describe(ctx context.Context) (values []munin.Value, at time.Ti
 // ask has the plugin run.
 func (t *plugin) ask(ctx context.Context, do string) ([]byte, error) {
 	result, err := t.p.o.Do(ctx, exec.Job{Entry: "munin/" + t.name, Do: do})
+	t.spent.Add(result.CPU)
 	if err == nil && !result.OK() {
 		err = fmt.Errorf("%s: %s", do, result.Problem)
 	}

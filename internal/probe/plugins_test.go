@@ -62,7 +62,7 @@ func (r *stageRunner) do(ctx context.Context, j exec.Job) (exec.Result, error) {
 	defer r.mu.Unlock()
 	r.busy[name] = false
 	r.now--
-	result := exec.Result{Ran: true, Out: PackText([]byte(text)), Problem: problem}
+	result := exec.Result{Ran: true, Out: PackText([]byte(text)), Problem: problem, CPU: int64(3 * time.Millisecond)}
 	if problem != "" {
 		result.Code = 1
 	}
@@ -184,6 +184,9 @@ func TestPluginsTurns(t *testing.T) {
 		}
 		if s := states["hang"]; s.Late == 0 || s.On {
 			t.Errorf("hang: %+v, want some turns missed", s)
+		}
+		if s := states["dirty"]; s.CPU != 3*time.Millisecond {
+			t.Errorf("dirty: a reading costs %v, want 3ms", s.CPU)
 		}
 		if s := states["slow5"]; s.Interval != 5*time.Minute {
 			t.Errorf("slow5: interval %v", s.Interval)

@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,8 +26,9 @@ type turns struct {
 	interval time.Duration
 	timeout  time.Duration
 	take     func(ctx context.Context) ([]Reading, error)
-	// elsewhere says that the work is done by another process: there is no processor time of ours to measure.
+	// elsewhere says that the work is done by another process: its processor time is added to spent, and ours does not count.
 	elsewhere bool
+	spent     atomic.Int64         // nanoseconds, of the reading under way
 	every     func() time.Duration // what the interval shall be after a reading; nil: it stays
 
 	mu    sync.Mutex
@@ -52,7 +54,7 @@ type State struct {
 	FailedAt time.Time     // when what fails now began to fail: "unknown since"; zero if it does not
 	Took     time.Duration // mean time of a reading, waiting included
 	Longest  time.Duration // the longest one
-	CPU      time.Duration // mean processor time of a reading, without what it had done in other threads
+	CPU      time.Duration // mean processor time of a reading: of this thread, and of a plugin that of its process
 }
 
 type outcome struct {
@@ -140,7 +142,7 @@ func (t *turns) once(ctx context.Context) (o outcome) {
 	if t.elsewhere {
 		start := time.Now()
 		o.rs, o.err = t.take(ctx)
-		o.took = time.Since(start)
+		o.took, o.used = time.Since(start), time.Duration(t.spent.Swap(0))
 		return o
 	}
 	runtime.LockOSThread()
