@@ -1,0 +1,80 @@
+package account
+
+import (
+	"sync"
+	"time"
+)
+
+// Bounds of the throttle.
+const (
+	freeTries   = 5 // that cost no wait
+	mostWait    = time.Minute
+	mostTriers  = 10_000
+	forgetTries = 15 * time.Minute // after the last
+)
+
+// Throttle makes whoever guesses passwords wait: each failure after the fifth doubles the wait, up to a minute. What is
+// counted is a name, or a name and an address. It may be used by several goroutines. The zero Throttle is ready.
+type Throttle struct {
+	mu    sync.Mutex
+	tries map[string]tries
+}
+
+type tries struct {
+	n    int
+	last time.Time
+}
+
+// Wait says how long key has to wait before it may try at now; 0: it may.
+func (t *Throttle) Wait(key string, now time.Time) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	k := t.tries[key]
+	if k.n < freeTries || now.Sub(k.last) > forgetTries {
+		return 0
+	}
+	wait := mostWait
+	if over := k.n - freeTries; over < 6 {
+		wait = min(wait, time.Second<<over)
+	}
+	return max(0, k.last.Add(wait).Sub(now))
+}
+
+// Failed counts a failure.
+func (t *Throttle) Failed(key string, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.tries == nil {
+		t.tries = map[string]tries{}
+	}
+	if _, ok := t.tries[key]; !ok && len(t.tries) >= mostTriers {
+		t.makeRoom(now)
+	}
+	k := t.tries[key]
+	if now.Sub(k.last) > forgetTries {
+		k.n = 0
+	}
+	t.tries[key] = tries{k.n + 1, now}
+}
+
+// makeRoom forgets who is to be forgotten, or else whoever failed least: to fill it one has to fail often.
+func (t *Throttle) makeRoom(now time.Time) {
+	least := ""
+	for key, k := range t.tries {
+		if now.Sub(k.last) > forgetTries {
+			delete(t.tries, key)
+		} else if l, ok := t.tries[least]; !ok || k.n < l.n || k.n == l.n && k.last.Before(l.last) {
+			least = key
+		}
+	}
+	if len(t.tries) >= mostTriers {
+		delete(t.tries, least)
+	}
+}
+
+// Succeeded forgets the failures of key.
+func (t *Throttle) Succeeded(key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.tries, key)
+}
