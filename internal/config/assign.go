@@ -21,6 +21,7 @@ type target struct {
 	list   *List   // nil outside a [[list]]
 	node   *Node   // nil outside a [[watch.node]]
 	remote *Remote // nil outside a [[watch.remote]]
+	rule   *Rule   // nil outside a [[rule]]
 }
 
 // name is that of the jail, the list or the node.
@@ -45,6 +46,8 @@ func (t target) mark(key *Key, pos Pos) {
 		t.node.where[key.Name] = pos
 	case t.remote != nil:
 		t.remote.where[key.Name] = pos
+	case t.rule != nil:
+		t.rule.where[key.Name] = pos
 	case key.Table != "":
 		t.config.where[key.Table+"."+key.Name] = pos
 	default:

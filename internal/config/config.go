@@ -31,6 +31,7 @@ const (
 	maxNodes   = 2000
 	maxRemotes = 8
 	maxSites   = 1000 // sites, and domains, that are looked at
+	maxRules   = 1000
 )
 
 // Forever is the duration of a ban without end, written "forever". No other duration comes near it.
@@ -48,6 +49,7 @@ type Config struct {
 	Lists     []List // in the order of the file
 	Report    Report
 	Watch     Watch
+	Rules     []Rule // of warnings, in the order of the file
 	Retention Retention
 
 	where map[string]Pos

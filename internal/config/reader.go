@@ -27,6 +27,7 @@ type reader struct {
 	lists   []*section
 	nodes   []*section
 	remotes []*section
+	rules   []*section
 	full    map[string]bool // the kinds of which it is told that there are too many
 	current *section        // the table that the next keys belong to; nil: one we do not know, whose keys are passed over
 }
@@ -131,7 +132,7 @@ func (r *reader) header(path []string, at int, array bool) {
 		r.current = r.single(name, at)
 	default:
 		r.current = nil
-		r.fail(at, "the tables are [guard], [fail2ban], [[jail]], [[list]], [report], [watch], [[watch.node]], [[watch.remote]] and [retention]", "unknown table %q", clip(name))
+		r.fail(at, "the tables are [guard], [fail2ban], [[jail]], [[list]], [report], [watch], [[watch.node]], [[watch.remote]], [[rule]] and [retention]", "unknown table %q", clip(name))
 	}
 }
 
@@ -150,7 +151,7 @@ func (r *reader) single(name string, at int) *section {
 // several says whether there may be more than one table of a name.
 func several(table string) bool {
 	switch table {
-	case "jail", "list", "watch.node", "watch.remote":
+	case "jail", "list", "watch.node", "watch.remote", "rule":
 		return true
 	}
 	return false
@@ -168,6 +169,8 @@ func (r *reader) another(table string, at int) *section {
 		return r.newNode(at)
 	case "watch.remote":
 		return r.newRemote(at)
+	case "rule":
+		return r.newRule(at)
 	}
 	return r.newJail(at)
 }
@@ -387,6 +390,7 @@ func (r *reader) finish() {
 		r.config.Lists = append(r.config.Lists, *s.target.list)
 	}
 	r.finishWatch()
+	r.finishRules()
 }
 
 // checkFail2ban compares its times with how long things are kept, as checkTimes does for a jail.
