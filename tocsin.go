@@ -289,3 +289,33 @@ type Ack struct {
 	At    time.Time
 	Until time.Time // after which it is told again; zero: until it is over
 }
+
+// Turn is what an incident did.
+type Turn uint8
+
+// The turns.
+const (
+	Began    Turn = iota // it is wrong; also again, within an hour of its end
+	Worsened             // its level rose
+	Eased                // its level fell, but it is not over
+	Over                 // it is fine
+	Unstable             // it changes so often that nothing is told until it is steady
+	Steady               // it is unstable no more, but still wrong
+	Again                // the time of an acknowledgement is over, and it is still wrong
+	Acked                // somebody looks after it
+	Altered              // something else, such as its members
+)
+
+func (t Turn) String() string {
+	return word("turn", int(t), "began", "worsened", "eased", "over", "unstable", "steady", "again", "acked", "altered")
+}
+
+// Change is one turn of an incident, with the incident as it is from then on.
+type Change struct {
+	Incident
+	Turn     Turn
+	At       time.Time
+	Tell     bool     // somebody has to be told; otherwise it is only kept
+	Contacts []string // who, by name; nil: all that want it
+	Alias    string   // what munin.conf calls the server in messages (notify_alias); "" for its name
+}
