@@ -96,7 +96,11 @@ func printServer(w io.Writer, d *api.ServerDetail, now time.Time) {
 	}
 	t := table(w)
 	for _, s := range d.Details {
-		fmt.Fprintf(t, "%s\t%s\n", tocsin.Printable(s.Name), tocsin.Printable(s.Title))
+		title := tocsin.Printable(s.Title)
+		if s.Virtual {
+			title += " (drawn of others)"
+		}
+		fmt.Fprintf(t, "%s\t%s\n", tocsin.Printable(s.Name), title)
 		for _, f := range s.Fields {
 			value := "unknown"
 			if f.Value != nil {

@@ -32,7 +32,7 @@ type Server struct {
 	Group    string     `json:"group"` // levels with ; between, "" for none
 	Name     string     `json:"name"`
 	Address  string     `json:"address"` // where it is asked; "" for this machine, and for what was imported or written
-	State    string     `json:"state"`   // ok; unknown: it does not answer; idle: nothing is asked of it any more
+	State    string     `json:"state"`   // ok; unknown: it does not answer; idle: nothing is asked of it any more; virtual: it draws others' curves
 	Seen     *time.Time `json:"seen"`    // when something was read of it last; null: never
 	Since    *time.Time `json:"since"`   // unknown since; null if it answers
 	Why      string     `json:"why"`     // it does not answer
@@ -51,6 +51,7 @@ type Service struct {
 	Name     string     `json:"name"`
 	Title    string     `json:"title"`
 	Category string     `json:"category"`
+	Virtual  bool       `json:"virtual"` // munin.conf draws it of other services
 	Seen     *time.Time `json:"seen"`
 	Fields   []Field    `json:"fields"`
 }
@@ -61,6 +62,8 @@ type Field struct {
 	Label string     `json:"label"`
 	Value *float64   `json:"value"` // null: unknown
 	At    *time.Time `json:"at"`    // of the value
+	// Expr asks for it in PromQL, where it is no series of its own but drawn of others.
+	Expr string `json:"expr,omitempty"`
 }
 
 // Probes are the probes of this machine and the nodes that are asked.

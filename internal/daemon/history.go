@@ -86,8 +86,10 @@ func (c *catalogue) describe(key serverKey, desc *munin.Service) {
 	}
 	k := s.services[desc.Name]
 	switch {
-	case k == nil && len(s.services) < mostOfServer:
-		s.services[desc.Name] = &knownService{desc: desc, read: time.Now()}
+	case k == nil && len(s.services) < mostOfServer, k != nil && k.desc == nil:
+		k = &knownService{desc: desc, read: time.Now()}
+		c.shape(key, k, desc)
+		s.services[desc.Name] = k
 	case k == nil, k.values != nil:
 	default:
 		whole := &munin.Service{Name: k.desc.Name, Host: k.desc.Host, Attrs: k.desc.Attrs, Fields: slices.Clone(k.desc.Fields)}
@@ -98,6 +100,7 @@ func (c *catalogue) describe(key serverKey, desc *munin.Service) {
 		}
 		if len(whole.Fields) > len(k.desc.Fields) {
 			k.desc, k.written = whole, time.Time{}
+			c.shape(key, k, whole)
 		}
 	}
 }

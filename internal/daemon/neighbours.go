@@ -53,6 +53,7 @@ func (s *supervisor) nodesOf(c *config.Watch) []probe.Node {
 		s.log.Error("the nodes of munin.conf are not asked", "err", err)
 		return all
 	}
+	s.master = conf
 	nodes, problems := probe.NodesOf(conf)
 	for _, p := range slices.Concat(conf.Problems, problems) {
 		s.log.Warn("munin.conf is not understood whole", "file", p.File, "line", p.Line, "err", tocsin.Printable(p.Msg))
@@ -137,8 +138,8 @@ func (s *supervisor) asPlugins() []munin.Plugin {
 	parents := map[string]*munin.Plugin{}
 	for name, k := range c.servers[s.own].services {
 		parent, _, child := strings.Cut(name, ".")
-		if k.values == nil && !child {
-			continue // not read since we began
+		if k.desc == nil || k.values == nil && !child {
+			continue // drawn of others, or not read since we began
 		}
 		p := parents[parent]
 		if p == nil {

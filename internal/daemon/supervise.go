@@ -22,6 +22,7 @@ import (
 	"tocsin/internal/api"
 	"tocsin/internal/config"
 	"tocsin/internal/exec"
+	"tocsin/internal/munin"
 	"tocsin/internal/probe"
 	"tocsin/internal/remotewrite"
 	"tocsin/internal/tsdb"
@@ -41,6 +42,8 @@ type supervisor struct {
 	rates *probe.Rates
 	set   *probe.Set
 	nodes *probe.Nodes
+	// master is Munin's configuration; nil: none is read.
+	master *munin.MasterConf
 	// plugins are Munin's; nil: none is run.
 	plugins *probe.Plugins
 	runner  *exec.Runner
@@ -79,6 +82,7 @@ func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host st
 	if s.known, err = loadCatalogue(ctx, w.store, w.log); err != nil {
 		return nil, err
 	}
+	s.known.use(s.master)
 	if s.keys, err = loadTokens(ctx, w.store); err != nil {
 		return nil, err
 	}

@@ -88,7 +88,10 @@ func (s *supervisor) wireServer(key serverKey, k *knownServer) api.Server {
 	switch {
 	case !k.Since.IsZero():
 		state = "unknown"
-	case key != s.own && k.Address == "" && time.Since(k.Seen) > 10*time.Minute:
+	case key == s.own || k.Address != "":
+	case k.isVirtual():
+		state = "virtual"
+	case time.Since(k.Seen) > 10*time.Minute:
 		state = "idle"
 	}
 	return api.Server{Group: key.group, Name: key.name, Address: k.Address, State: state, Seen: api.Time(k.Seen), Since: api.Time(k.Since), Why: k.Why, Services: len(k.services)}
@@ -111,24 +114,34 @@ func (s *supervisor) server(group, name string) (api.ServerDetail, error) {
 	if err != nil {
 		return api.ServerDetail{}, err
 	}
-	last, err := s.lastOf(key)
-	if err != nil {
+	shown, last := s.known.shown(key), s.lastValues()
+	if err := last.read(key); err != nil {
 		return api.ServerDetail{}, err
 	}
-	c := s.known
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	k := c.servers[key]
+	s.known.mu.Lock()
+	k := s.known.servers[key]
 	if k == nil {
+		s.known.mu.Unlock()
 		return api.ServerDetail{}, api.Errorf(api.ExitTryLater, "", "it was forgotten just now")
 	}
 	out := api.ServerDetail{Schema: api.SchemaServer, Server: s.wireServer(key, k), Details: []api.Service{}}
-	for name, v := range k.services {
-		d := api.Service{Name: name, Title: attr(v.desc, "graph_title"), Category: attr(v.desc, "graph_category"), Seen: api.Time(v.read), Fields: []api.Field{}}
-		for i := range v.desc.Fields {
-			f := api.Field{Name: v.desc.Fields[i].Name}
-			f.Label, _ = v.desc.Fields[i].Get("label")
-			if l, ok := last[name+"\x00"+f.Name]; ok {
+	s.known.mu.Unlock()
+	for name, v := range shown {
+		d := api.Service{Name: name, Title: attr(v.Service, "graph_title"), Category: attr(v.Service, "graph_category"), Virtual: v.virtual, Seen: api.Time(v.read), Fields: []api.Field{}}
+		for i := range v.Fields {
+			f := api.Field{Name: v.Fields[i].Name}
+			f.Label, _ = v.Fields[i].Get("label")
+			from, virtual := v.sources[f.Name]
+			if virtual {
+				f.Expr = exprOf(from)
+			} else {
+				from = []tocsin.Series{{Group: key.group, Node: key.name, Service: name, Field: f.Name}}
+			}
+			l, ok, err := last.sum(from)
+			if err != nil {
+				return api.ServerDetail{}, err
+			}
+			if ok {
 				f.Value, f.At = &l.V, api.Time(time.UnixMilli(l.T))
 			}
 			d.Fields = append(d.Fields, f)
@@ -146,14 +159,59 @@ func attr(s *munin.Service, name string) string {
 	return v
 }
 
-// lastOf is the newest values of a server by service and field.
-func (s *supervisor) lastOf(key serverKey) (map[string]tsdb.LastValue, error) {
-	found, err := s.db.Last(context.Background(), matcher("__name__", tsdb.Metric), matcher("group", key.group), matcher("node", key.name))
-	last := make(map[string]tsdb.LastValue, len(found))
-	for _, v := range found {
-		last[v.Labels.Get("service")+"\x00"+v.Labels.Get("field")] = v
+// exprOf asks for the sum of series in PromQL; "" without any.
+func exprOf(all []tocsin.Series) string {
+	var b strings.Builder
+	for i, s := range all {
+		if i > 0 {
+			b.WriteString(" or ")
+		}
+		fmt.Fprintf(&b, "%s{group=%q,node=%q,service=%q,field=%q}", tsdb.Metric, s.Group, s.Node, s.Service, s.Field)
 	}
-	return last, err
+	if len(all) < 2 {
+		return b.String()
+	}
+	return "sum(" + b.String() + ")"
+}
+
+// lastValues are the newest values of series, read server by server.
+type lastValues struct {
+	db      *tsdb.DB
+	servers map[serverKey]map[[2]string]tsdb.LastValue // by service and field
+}
+
+func (s *supervisor) lastValues() *lastValues {
+	return &lastValues{db: s.db, servers: map[serverKey]map[[2]string]tsdb.LastValue{}}
+}
+
+// read reads those of a server, once.
+func (l *lastValues) read(key serverKey) error {
+	if l.servers[key] != nil {
+		return nil
+	}
+	found, err := l.db.Last(context.Background(), matcher("__name__", tsdb.Metric), matcher("group", key.group), matcher("node", key.name))
+	last := make(map[[2]string]tsdb.LastValue, len(found))
+	for _, v := range found {
+		last[[2]string{v.Labels.Get("service"), v.Labels.Get("field")}] = v
+	}
+	l.servers[key] = last
+	return err
+}
+
+// sum is the sum of the newest values of series, with the newest of their times; ok is false if none has a value.
+func (l *lastValues) sum(all []tocsin.Series) (sum tsdb.LastValue, ok bool, err error) {
+	for _, s := range all {
+		key := serverKey{s.Group, s.Node}
+		if err := l.read(key); err != nil {
+			return sum, false, err
+		}
+		if v, known := l.servers[key][[2]string{s.Service, s.Field}]; known {
+			sum.V += v.V
+			sum.T = max(sum.T, v.T)
+			ok = true
+		}
+	}
+	return sum, ok, nil
 }
 
 func matcher(name, value string) *labels.Matcher {
@@ -164,6 +222,9 @@ func (s *supervisor) forget(ctx context.Context, group, name string) (api.Change
 	key, err := s.one(group, name)
 	if err != nil {
 		return api.Change{}, err
+	}
+	if s.known.virtual(key) {
+		return api.Change{}, api.Errorf(api.ExitUsage, "take it out of "+s.conf.Watch.MuninConf+", then tocsin reload", "munin.conf alone knows of that server")
 	}
 	if key == s.own {
 		return api.Change{}, api.Errorf(api.ExitUsage, "write enabled = false under [watch] to supervise it no more", "that is this machine")
@@ -239,13 +300,8 @@ func (s *supervisor) graph(ctx context.Context, q api.GraphQuery) (api.Graph, er
 	if err != nil {
 		return api.Graph{}, err
 	}
-	s.known.mu.Lock()
-	var desc *munin.Service
-	if k := s.known.servers[key]; k != nil && k.services[q.Service] != nil {
-		desc = k.services[q.Service].desc
-	}
-	s.known.mu.Unlock()
-	if desc == nil {
+	desc, ok := s.known.shown(key)[q.Service]
+	if !ok {
 		return api.Graph{}, api.Errorf(api.ExitFailed, "tocsin server "+key.name+" shows what is measured", fmt.Sprintf("server %s has no service %.80q", key.name, q.Service))
 	}
 	step := q.Step
@@ -256,12 +312,16 @@ func (s *supervisor) graph(ctx context.Context, q api.GraphQuery) (api.Graph, er
 	}
 	out := api.Graph{
 		Schema: api.SchemaGraph, Group: key.group, Server: key.name, Service: q.Service, Step: step.Seconds(),
-		Title: attr(desc, "graph_title"), Unit: cmp.Or(attr(desc, "graph_vlabel"), attr(desc, "graph_vtitle")), Fields: []api.GraphField{},
+		Title: attr(desc.Service, "graph_title"), Unit: cmp.Or(attr(desc.Service, "graph_vlabel"), attr(desc.Service, "graph_vtitle")), Fields: []api.GraphField{},
 	}
 	for i := range desc.Fields {
 		f := api.GraphField{Name: desc.Fields[i].Name, Points: []api.GraphPoint{}}
 		f.Label, _ = desc.Fields[i].Get("label")
-		points, err := s.db.Read(ctx, tocsin.Series{Group: key.group, Node: key.name, Service: q.Service, Field: f.Name}, q.From, q.To, step)
+		from, virtual := desc.sources[f.Name]
+		if !virtual {
+			from = []tocsin.Series{{Group: key.group, Node: key.name, Service: q.Service, Field: f.Name}}
+		}
+		points, err := s.sumOf(ctx, from, q.From, q.To, step)
 		if err != nil {
 			return api.Graph{}, asked(err)
 		}
@@ -271,6 +331,28 @@ func (s *supervisor) graph(ctx context.Context, q api.GraphQuery) (api.Graph, er
 		out.Fields = append(out.Fields, f)
 	}
 	return out, nil
+}
+
+// sumOf reads the sum of series. A part that is unknown for a time counts as 0, as in Munin, but what is unknown of all of them
+// is unknown. Minimum and maximum are the sums of those of the parts: the sum was never beyond them.
+func (s *supervisor) sumOf(ctx context.Context, all []tocsin.Series, from, to time.Time, step time.Duration) ([]tsdb.Point, error) {
+	if len(all) == 1 {
+		return s.db.Read(ctx, all[0], from, to, step)
+	}
+	sums := map[int64]tsdb.Point{}
+	for _, one := range all {
+		points, err := s.db.Read(ctx, one, from, to, step)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range points {
+			sum := sums[p.T]
+			sums[p.T] = tsdb.Point{T: p.T, Avg: sum.Avg + p.Avg, Min: sum.Min + p.Min, Max: sum.Max + p.Max}
+		}
+	}
+	points := slices.Collect(maps.Values(sums))
+	slices.SortFunc(points, func(a, b tsdb.Point) int { return cmp.Compare(a.T, b.T) })
+	return points, nil
 }
 
 // mostBansRead is how many bans of a day are counted; what is over is not in the graphs.
