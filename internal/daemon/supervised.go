@@ -296,6 +296,7 @@ var graphSteps = []time.Duration{10 * time.Second, 30 * time.Second, time.Minute
 const mostPoints = 400
 
 func (s *supervisor) graph(ctx context.Context, q api.GraphQuery) (api.Graph, error) {
+	q.To = q.To.Truncate(time.Second) // points are told to the second
 	key, err := s.one(q.Group, q.Server)
 	if err != nil {
 		return api.Graph{}, err

@@ -211,3 +211,31 @@ func TestRead(t *testing.T) {
 		t.Errorf("too many steps: %v", err)
 	}
 }
+
+// The step that is not over shows what it has: a server of an hour has a point in the graph of its year.
+func TestReadUnfinishedStep(t *testing.T) {
+	c := &clock{t0.Add(10 * time.Hour)}
+	d := store(t, c)
+	feed(t, d, c, c.t.Add(47*time.Minute), 1, noise)
+	for _, step := range []time.Duration{time.Minute, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 24 * time.Hour} {
+		to := c.t.Add(-13 * time.Second)
+		got, err := d.Read(t.Context(), series(0), c.t.Add(-365*24*time.Hour), to, step)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := int((47*time.Minute-13*time.Second)/step) + 1; step < 2*time.Hour && len(got) != want || step >= 2*time.Hour && len(got) != 1 {
+			t.Errorf("steps of %s: %d points", step, len(got))
+			continue
+		}
+		last := got[len(got)-1]
+		want := Point{T: to.UnixMilli(), Min: math.Inf(1), Max: math.Inf(-1)}
+		for at := t0.Add(10*time.Hour + 10*time.Second); !at.After(to); at = at.Add(10 * time.Second) {
+			if v, _ := noise(0, at); at.After(to.Truncate(step)) {
+				want.Min, want.Max = min(want.Min, v), max(want.Max, v)
+			}
+		}
+		if last.T != want.T || last.Min != want.Min || last.Max != want.Max {
+			t.Errorf("steps of %s: the last is %+v, want %+v", step, last, want)
+		}
+	}
+}

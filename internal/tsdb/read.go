@@ -15,7 +15,7 @@ import (
 
 // Point is what a series was during one step.
 type Point struct {
-	T             int64 // the end of the step, Unix milliseconds; a multiple of the step
+	T             int64 // the end of the step, Unix milliseconds: a multiple of the step, or the end of what was asked for
 	Avg, Min, Max float64
 }
 
@@ -23,8 +23,9 @@ type Point struct {
 const maxPoints = 1_000_000
 
 // Read reads a series in steps, for a graph or a table: the points whose time lies in (from, to], each for the step that ends
-// there. Steps without a value are left out. Which database answers is the rule of queries. A point of a coarser database
-// counts for every step that it covers, so a day of last year in steps of a minute has them all, an hour at a time alike.
+// there; the last one, which to may cut short, stands for what it has until then. Steps without a value are left out. Which
+// database answers is the rule of queries. A point of a coarser database counts for every step that it covers, so a day of last
+// year in steps of a minute has them all, an hour at a time alike.
 func (d *DB) Read(ctx context.Context, s tocsin.Series, from, to time.Time, step time.Duration) ([]Point, error) {
 	width := step.Milliseconds()
 	if width <= 0 || to.Before(from) || to.Sub(from)/step > maxPoints {
@@ -35,8 +36,8 @@ func (d *DB) Read(ctx context.Context, s tocsin.Series, from, to time.Time, step
 		return nil, err
 	}
 	defer end()
-	begin, stop := floorTo(from.UnixMilli(), width), floorTo(to.UnixMilli(), width)
-	g := grid{from: begin, step: width, cells: make([]cell, (stop-begin)/width)}
+	begin, stop := floorTo(from.UnixMilli(), width), to.UnixMilli()
+	g := grid{from: begin, step: width, to: stop, cells: make([]cell, (ceilTo(stop, width)-begin)/width)}
 	q := &querier{d: d, mint: begin + 1, maxt: stop}
 	defer q.Close()
 	var b labels.ScratchBuilder
@@ -54,6 +55,7 @@ const usual = int64(10 * time.Second / time.Millisecond)
 // grid is a series in steps.
 type grid struct {
 	from, step int64
+	to         int64 // where the last step ends, if not at its own end
 	cells      []cell
 }
 
@@ -85,11 +87,11 @@ func (g *grid) fill(ctx context.Context, q *querier, l labels.Labels, k kind) er
 				}
 			}
 			before = t
-			if !math.IsNaN(v) {
-				g.add(t, span, float64(weight), v, k)
-			}
 			if t-span >= q.maxt {
 				break
+			}
+			if !math.IsNaN(v) {
+				g.add(t, span, float64(weight), v, k)
 			}
 		}
 		if err := p.err(); err != nil {
@@ -130,7 +132,7 @@ func (g *grid) points() []Point {
 		if c.weight == 0 {
 			continue
 		}
-		p := Point{T: g.from + int64(i+1)*g.step, Avg: c.sum / c.weight}
+		p := Point{T: min(g.from+int64(i+1)*g.step, g.to), Avg: c.sum / c.weight}
 		p.Min, p.Max = p.Avg, p.Avg
 		if c.hasMin {
 			p.Min = c.min
