@@ -16,21 +16,24 @@ import (
 
 // target is what a key writes to: the configuration, or one of several tables of it.
 type target struct {
-	config *Config
-	jail   *Jail   // nil outside a [[jail]]
-	list   *List   // nil outside a [[list]]
-	node   *Node   // nil outside a [[watch.node]]
-	remote *Remote // nil outside a [[watch.remote]]
-	rule   *Rule   // nil outside a [[rule]]
+	config  *Config
+	jail    *Jail    // nil outside a [[jail]]
+	list    *List    // nil outside a [[list]]
+	node    *Node    // nil outside a [[watch.node]]
+	remote  *Remote  // nil outside a [[watch.remote]]
+	rule    *Rule    // nil outside a [[rule]]
+	contact *Contact // nil outside a [[contact]]
 }
 
-// name is that of the jail, the list or the node.
+// name is that of the jail, the list, the node or the contact.
 func (t target) name() string {
 	switch {
 	case t.list != nil:
 		return t.list.Name
 	case t.node != nil:
 		return t.node.Name
+	case t.contact != nil:
+		return t.contact.Name
 	}
 	return t.jail.Name
 }
@@ -48,6 +51,8 @@ func (t target) mark(key *Key, pos Pos) {
 		t.remote.where[key.Name] = pos
 	case t.rule != nil:
 		t.rule.where[key.Name] = pos
+	case t.contact != nil:
+		t.contact.where[key.Name] = pos
 	case key.Table != "":
 		t.config.where[key.Table+"."+key.Name] = pos
 	default:

@@ -50,6 +50,8 @@ type Config struct {
 	Report    Report
 	Watch     Watch
 	Rules     []Rule // of warnings, in the order of the file
+	Mail      Mail
+	Contacts  []Contact // in the order of the file
 	Retention Retention
 
 	where map[string]Pos

@@ -191,6 +191,7 @@ func TestParseWhole(t *testing.T) {
 			},
 			Remotes: []Remote{{URL: "https://prometheus.example/api/v1/write", TokenFile: "/etc/tocsin/remote"}},
 		},
+		Mail:      Mail{Server: "sendmail"},
 		Retention: Retention{Evidence: 30 * day, Bans: 60 * day, Logins: 10 * day, Samples: 7 * day, Samples5m: 365 * day, Samples1h: 5 * 365 * day},
 	}
 	places := got.where

@@ -18,18 +18,19 @@ const maxSyntaxErrors = 20
 
 // reader turns a document into a Config. It goes on after each mistake.
 type reader struct {
-	config  *Config
-	data    []byte
-	lines   []int // where each line begins
-	errs    Errors
-	singles map[string]*section // the tables that stand once, by their name
-	jails   []*section
-	lists   []*section
-	nodes   []*section
-	remotes []*section
-	rules   []*section
-	full    map[string]bool // the kinds of which it is told that there are too many
-	current *section        // the table that the next keys belong to; nil: one we do not know, whose keys are passed over
+	config   *Config
+	data     []byte
+	lines    []int // where each line begins
+	errs     Errors
+	singles  map[string]*section // the tables that stand once, by their name
+	jails    []*section
+	lists    []*section
+	nodes    []*section
+	remotes  []*section
+	rules    []*section
+	contacts []*section
+	full     map[string]bool // the kinds of which it is told that there are too many
+	current  *section        // the table that the next keys belong to; nil: one we do not know, whose keys are passed over
 }
 
 // section is a table of the document on its way into the Config.
@@ -55,7 +56,7 @@ func newReader(name string, data []byte) *reader {
 	}
 	whole := target{config: r.config}
 	r.singles = map[string]*section{}
-	for _, table := range []string{"", "guard", "fail2ban", "report", "watch", "retention"} {
+	for _, table := range []string{"", "guard", "fail2ban", "report", "watch", "mail", "retention"} {
 		r.singles[table] = &section{table: table, target: whole, seen: map[string]int{}}
 		r.defaults(table, whole)
 	}
@@ -132,7 +133,7 @@ func (r *reader) header(path []string, at int, array bool) {
 		r.current = r.single(name, at)
 	default:
 		r.current = nil
-		r.fail(at, "the tables are [guard], [fail2ban], [[jail]], [[list]], [report], [watch], [[watch.node]], [[watch.remote]], [[rule]] and [retention]", "unknown table %q", clip(name))
+		r.fail(at, "the tables are [guard], [fail2ban], [[jail]], [[list]], [report], [watch], [[watch.node]], [[watch.remote]], [[rule]], [mail], [[contact]] and [retention]", "unknown table %q", clip(name))
 	}
 }
 
@@ -151,7 +152,7 @@ func (r *reader) single(name string, at int) *section {
 // several says whether there may be more than one table of a name.
 func several(table string) bool {
 	switch table {
-	case "jail", "list", "watch.node", "watch.remote", "rule":
+	case "jail", "list", "watch.node", "watch.remote", "rule", "contact":
 		return true
 	}
 	return false
@@ -171,6 +172,8 @@ func (r *reader) another(table string, at int) *section {
 		return r.newRemote(at)
 	case "rule":
 		return r.newRule(at)
+	case "contact":
+		return r.newContact(at)
 	}
 	return r.newJail(at)
 }
@@ -391,6 +394,7 @@ func (r *reader) finish() {
 	}
 	r.finishWatch()
 	r.finishRules()
+	r.finishContacts()
 }
 
 // checkFail2ban compares its times with how long things are kept, as checkTimes does for a jail.

@@ -25,6 +25,7 @@ type Watch struct {
 	Country      string             // path of a database; "": none
 	Sites        []string           // URLs
 	Domains      []string
+	Deadman      string   // URL that is asked while all goes on; "": none
 	Nodes        []Node   // in the order of the file
 	Remotes      []Remote // in the order of the file
 }
