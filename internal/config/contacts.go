@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -53,6 +54,20 @@ type Hours struct{ From, To time.Duration } // since midnight
 // begins.
 func (c *Contact) Pos(key string) Pos { return placeOf(c.where, key) }
 
+// contactWays are the keys that say how somebody can be told.
+var contactWays = []string{"mail", "ntfy", "webhook", "command"}
+
+// ways counts in how many ways the contact can be told.
+func (c *Contact) ways() int {
+	n := len(c.Mail)
+	for _, way := range []string{c.Ntfy, c.Webhook, c.Command} {
+		if way != "" {
+			n++
+		}
+	}
+	return n
+}
+
 // newContact begins another contact; nil if there are too many.
 func (r *reader) newContact(at int) *section {
 	return r.begin("contact", at, &r.contacts, maxContacts, target{contact: &Contact{where: r.beginning(at)}})
@@ -64,7 +79,7 @@ func (r *reader) finishContacts() {
 	for _, s := range r.contacts {
 		r.checkName(s, first, "a contact is known by its name: give it another one")
 		c := s.target.contact
-		if len(c.Mail) == 0 && c.Ntfy == "" && c.Webhook == "" && c.Command == "" {
+		if c.ways() == 0 && !slices.ContainsFunc(contactWays, func(key string) bool { _, ok := s.seen[key]; return ok }) {
 			r.fail(s.at, `write mail = ["admin@example.org"], or ntfy, webhook or command`, "contact %q who can be told in no way", clip(c.Name))
 		}
 		r.config.Contacts = append(r.config.Contacts, *c)
