@@ -84,8 +84,15 @@ type Probe struct {
 	Readings uint64   `json:"readings"`
 	Failures uint64   `json:"failures"`
 	Skipped  uint64   `json:"skipped"`  // turns that came while it was still being read
-	Doubles  []string `json:"doubles"`  // what shows the same
+	Doubles  []string `json:"doubles"`  // plugins of this machine that show the same, by their name
+	Repeats  []Repeat `json:"repeats"`  // what was found to show nothing that another one does not show too, for a week
 	Services []string `json:"services"` // what it measures
+}
+
+// Repeat says that a probe shows nothing that another one of its server does not show too. Of a node they are its services.
+type Repeat struct {
+	Probe string `json:"probe"`
+	Of    string `json:"of"`
 }
 
 // GraphQuery says what is drawn.

@@ -44,6 +44,7 @@ type catalogue struct {
 type knownServer struct {
 	store.KnownNode
 	services map[string]*knownService
+	repeats  store.Repeats
 	changed  bool // since it was written
 }
 
@@ -76,6 +77,15 @@ func loadCatalogue(ctx context.Context, w *store.Watch, log *slog.Logger) (*cata
 	for _, n := range nodes {
 		s := c.server(serverKey{n.Group, n.Node})
 		s.KnownNode, s.changed = n, false
+	}
+	repeats, err := w.Repeats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range repeats {
+		if s := c.servers[serverKey{r.Group, r.Node}]; s != nil {
+			s.repeats = r
+		}
 	}
 	for _, k := range services {
 		if a := munin.ParseConfig(k.Service, k.Described); len(a.Services) == 1 {

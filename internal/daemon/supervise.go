@@ -128,6 +128,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	}
 	wg.Go(func() { s.noteNodes(ctx) })
 	wg.Go(func() { _ = s.known.run(ctx) })
+	wg.Go(func() { s.compare(ctx) })
 	for _, r := range s.remotes {
 		wg.Go(func() { r.run(ctx) })
 	}

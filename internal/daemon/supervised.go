@@ -244,11 +244,19 @@ func (s *supervisor) probes() (api.Probes, error) {
 		out.Probes = append(out.Probes, p)
 	}
 	out.Probes = append(out.Probes, plugins...)
+	for _, r := range s.known.repeated(s.own) {
+		if i := slices.IndexFunc(out.Probes, func(p api.Probe) bool { return p.Name == r[0] }); i >= 0 {
+			out.Probes[i].Repeats = append(out.Probes[i].Repeats, api.Repeat{Probe: r[0], Of: r[1]})
+		}
+	}
 	for _, st := range s.nodes.States() {
 		p := wireProbe("node", &st.State)
 		p.Name = st.Node
 		for _, plugin := range slices.Sorted(maps.Keys(st.Trouble)) {
 			p.Why = strings.TrimPrefix(p.Why+"; "+tocsin.Printable(plugin+": "+st.Trouble[plugin]), "; ")
+		}
+		for _, r := range s.known.repeated(serverKey{st.Group, st.Node}) {
+			p.Repeats = append(p.Repeats, api.Repeat{Probe: r[0], Of: r[1]})
 		}
 		out.Probes = append(out.Probes, p)
 	}
@@ -285,7 +293,7 @@ func wireProbe(kind string, st *probe.State) api.Probe {
 	return api.Probe{
 		Name: st.Name, Kind: kind, On: st.On, Why: tocsin.Printable(st.Why), Every: st.Interval.Seconds(), Cost: ms(st.CPU), Longest: ms(st.Longest),
 		Readings: st.Readings, Failures: st.Failures, Skipped: st.Late,
-		Doubles: append([]string{}, st.Doubles...), Services: append([]string{}, st.Services...),
+		Doubles: append([]string{}, st.Doubles...), Repeats: []api.Repeat{}, Services: append([]string{}, st.Services...),
 	}
 }
 

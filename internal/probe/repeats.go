@@ -1,10 +1,13 @@
 package probe
 
-import "math"
+import (
+	"context"
+	"math"
+)
 
 // Bounds of what counts as a repetition.
 const (
-	minPairs    = 500  // points that both curves have
+	minPairs    = 1400 // points that both curves have: five days of a week
 	minChanging = 0.05 // share of them at which a curve must change, or it says too little to be compared
 	alikeLevel  = 0.98 // correlation of the values
 	alikeChange = 0.90 // correlation of the changes: two curves that only share day and night do not pass this
@@ -64,9 +67,11 @@ func (p *pairs) correlation() float64 {
 
 // Curve is one series over some time, for FindRepeats.
 type Curve struct {
-	Probe  string    // that draws it: a built-in probe, or a plugin
-	Name   string    // its service and field
-	Values []float64 // at the same times as those of the other curves; NaN for none
+	Probe string // that draws it: a built-in probe, or a plugin
+	Name  string // its service and field
+	// Values reads it: at the same times as the other curves, NaN for none. It is read again for each curve that it is
+	// compared with, for a week of many curves is more than should lie in memory.
+	Values func(context.Context) ([]float64, error)
 }
 
 // Repetition says that a probe shows nothing that another one does not show too: each of its curves that changes at all has its
@@ -79,16 +84,20 @@ type Repetition struct {
 // maxCurves bounds FindRepeats, which looks at all pairs.
 const maxCurves = 2000
 
-// FindRepeats finds probes of one node that repeat others. Curves of one probe are not compared with each other. Over a week of
-// five-minute means and 500 curves it takes a tenth of a second, for most pairs already differ in every sixteenth point.
-func FindRepeats(curves []Curve) []Repetition {
+// FindRepeats finds probes of one node that repeat others. Curves of one probe are not compared with each other. In memory are
+// two curves, and a sixteenth of each other one, in which most pairs differ already. The error is one of reading a curve.
+func FindRepeats(ctx context.Context, curves []Curve) ([]Repetition, error) {
 	curves = curves[:min(len(curves), maxCurves)]
 	changing := map[string]int{} // curves of a probe that change
 	var order []string
 	var live []Curve
 	var thin [][]float64
 	for _, c := range curves {
-		t := thinned(c.Values)
+		values, err := c.Values(ctx)
+		if err != nil {
+			return nil, err
+		}
+		t := thinned(values)
 		if t == nil {
 			continue
 		}
@@ -99,9 +108,23 @@ func FindRepeats(curves []Curve) []Repetition {
 	}
 	like := map[[2]string][][2]string{} // by probes: names of curves
 	for j := range live {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		var whole []float64 // of b
 		for i := range j {
 			a, b := &live[i], &live[j]
-			if a.Probe == b.Probe || !roughly(thin[i], thin[j]) || !Repeats(a.Values, b.Values) {
+			if a.Probe == b.Probe || !roughly(thin[i], thin[j]) {
+				continue
+			}
+			values, err := a.Values(ctx)
+			if err == nil && whole == nil {
+				whole, err = b.Values(ctx)
+			}
+			if err != nil {
+				return nil, err
+			}
+			if !Repeats(values, whole) {
 				continue
 			}
 			like[[2]string{a.Probe, b.Probe}] = append(like[[2]string{a.Probe, b.Probe}], [2]string{a.Name, b.Name})
@@ -121,7 +144,7 @@ func FindRepeats(curves []Curve) []Repetition {
 			found = append(found, Repetition{Probe: probe, Of: of, Curves: alike})
 		}
 	}
-	return found
+	return found, nil
 }
 
 // named counts the curves of the first that have their like.

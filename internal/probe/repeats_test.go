@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -32,6 +34,11 @@ func scaled(c []float64, scale, height, noise float64) []float64 {
 }
 
 func constant(x float64) []float64 { return slices.Repeat([]float64{x}, week) }
+
+// of are the values as FindRepeats reads them.
+func of(values []float64) func(context.Context) ([]float64, error) {
+	return func(context.Context) ([]float64, error) { return values, nil }
+}
 
 func TestRepeats(t *testing.T) {
 	a := curve(1, nil)
@@ -74,19 +81,22 @@ func TestRepeats(t *testing.T) {
 
 func TestFindRepeats(t *testing.T) {
 	sent, size, queue := curve(1, nil), curve(2, nil), curve(3, nil)
-	got := FindRepeats([]Curve{
-		{"postfix", "postfix_mailstats.delivered", sent},
-		{"postfix", "postfix_mailvolume.volume", size},
-		{"postfix", "postfix_mailstats.again", sent}, // a probe does not repeat itself
-		{"postfix", "postfix_mailstats.rejects", constant(0)},
-		{"sympa", "sympa.sent", scaled(sent, 12, 3, 0.2)},
-		{"sympa", "sympa.bad", constant(0)},
-		{"spool", "spool.bulk", queue}, // one of two curves: it shows something else as well
-		{"spool", "spool.sent", scaled(sent, 1, 0, 0)},
-		{"mailgraph", "mailgraph.sent", sent},
-		{"mailgraph", "mailgraph.volume", size},
-		{"still", "still.x", constant(1)},
+	got, err := FindRepeats(t.Context(), []Curve{
+		{"postfix", "postfix_mailstats.delivered", of(sent)},
+		{"postfix", "postfix_mailvolume.volume", of(size)},
+		{"postfix", "postfix_mailstats.again", of(sent)}, // a probe does not repeat itself
+		{"postfix", "postfix_mailstats.rejects", of(constant(0))},
+		{"sympa", "sympa.sent", of(scaled(sent, 12, 3, 0.2))},
+		{"sympa", "sympa.bad", of(constant(0))},
+		{"spool", "spool.bulk", of(queue)}, // one of two curves: it shows something else as well
+		{"spool", "spool.sent", of(scaled(sent, 1, 0, 0))},
+		{"mailgraph", "mailgraph.sent", of(sent)},
+		{"mailgraph", "mailgraph.volume", of(size)},
+		{"still", "still.x", of(constant(1))},
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := []string{"sympa of postfix", "sympa of spool", "sympa of mailgraph", "mailgraph of postfix"}
 	var names []string
 	for _, r := range got {
@@ -98,18 +108,24 @@ func TestFindRepeats(t *testing.T) {
 	if pairs := got[3].Curves; !slices.Equal(pairs, [][2]string{{"mailgraph.sent", "postfix_mailstats.delivered"}, {"mailgraph.sent", "postfix_mailstats.again"}, {"mailgraph.volume", "postfix_mailvolume.volume"}}) {
 		t.Errorf("mailgraph repeats %q", pairs)
 	}
-	if FindRepeats(nil) != nil {
-		t.Error("no curves have repetitions")
+	if got, err := FindRepeats(t.Context(), nil); got != nil || err != nil {
+		t.Error("no curves have repetitions", err)
+	}
+	broken := Curve{"x", "x", func(context.Context) ([]float64, error) { return nil, errors.New("gone") }}
+	if _, err := FindRepeats(t.Context(), []Curve{broken}); err == nil {
+		t.Error("a curve that cannot be read was passed over")
 	}
 }
 
 func BenchmarkFindRepeats(b *testing.B) {
 	var curves []Curve
 	for i := range 500 {
-		curves = append(curves, Curve{Probe: string(rune('a' + i)), Name: "x", Values: curve(uint64(i), nil)})
+		curves = append(curves, Curve{Probe: string(rune('a' + i)), Name: "x", Values: of(curve(uint64(i), nil))})
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		FindRepeats(curves)
+		if _, err := FindRepeats(b.Context(), curves); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -58,7 +58,8 @@ func (w *Watch) PutKnown(ctx context.Context, nodes []KnownNode, services []Know
 		}
 		for i := range services {
 			s := &services[i]
-			if _, err := w.s.putService.ExecContext(ctx, s.Group, s.Node, s.Service, s.Described, micros(s.Seen)); err != nil {
+			described := append([]byte{}, s.Described...) // nil would be NULL
+			if _, err := w.s.putService.ExecContext(ctx, s.Group, s.Node, s.Service, described, micros(s.Seen)); err != nil {
 				return err
 			}
 		}
@@ -114,6 +115,9 @@ func (w *Watch) ForgetNode(ctx context.Context, group, node string) (ok bool, er
 			return err
 		}
 		if _, err := w.s.dropServices.ExecContext(ctx, group, node); err != nil {
+			return err
+		}
+		if _, err := w.f.conn.ExecContext(ctx, "DELETE FROM repeats WHERE grp = ? AND node = ?", group, node); err != nil {
 			return err
 		}
 		ok, err = changed(r)

@@ -46,6 +46,17 @@ func TestCatalogueKeeps(t *testing.T) {
 	}
 }
 
+// One service that nobody describes keeps no other from being written.
+func TestCatalogueKeepsWhatIsNotDescribed(t *testing.T) {
+	w := openWatch(t, filepath.Join(t.TempDir(), "watch.db"))
+	if err := w.PutKnown(ctx, []KnownNode{{Node: "a"}}, []KnownService{{Node: "a", Service: "b", Seen: t0}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, services, err := w.Known(ctx); err != nil || len(services) != 1 {
+		t.Errorf("known: %+v, %v", services, err)
+	}
+}
+
 func TestCatalogueIsBounded(t *testing.T) {
 	w := openWatch(t, filepath.Join(t.TempDir(), "watch.db"))
 	err := w.PutKnown(ctx, nil, []KnownService{{Node: "a", Service: "b", Described: make([]byte, maxDescribed+1)}})
