@@ -20,7 +20,10 @@ import (
 )
 
 type queryCmd struct {
-	Expr string `arg:"" help:"A question in PromQL, like munin{service=\"load\"}."`
+	Expr  string `arg:"" help:"A question in PromQL, like munin{service=\"load\"}."`
+	Range string `help:"Ask for each step of a time: day, week, month, year, or a duration like 6h (default: for this moment)."`
+	Step  string `placeholder:"DURATION" help:"Between two values of --range (default: some 20 of them)."`
+	End   string `placeholder:"TIME" help:"The moment that is asked about, and where --range ends, like 2026-11-22T10:00:00Z (default: now)."`
 }
 
 func (*queryCmd) Help() string {
@@ -37,11 +40,15 @@ type found struct {
 }
 
 func (k *queryCmd) Run(e *env) error {
+	question, v, err := k.question(time.Now())
+	if err != nil {
+		return err
+	}
 	watch, err := e.watch()
 	if err != nil {
 		return err
 	}
-	answer, err := watch.PromQL(e.ctx, "query", url.Values{"query": {k.Expr}})
+	answer, err := watch.PromQL(e.ctx, question, v)
 	if err != nil {
 		return err
 	}
@@ -50,6 +57,43 @@ func (k *queryCmd) Run(e *env) error {
 		return err
 	}
 	return printFound(e.stdout, answer)
+}
+
+// valuesOfRange is how many values of each series a range has where nobody asks for a step.
+const valuesOfRange = 20
+
+// question is which of Prometheus's questions it is, and with what.
+func (k *queryCmd) question(now time.Time) (string, url.Values, error) {
+	v := url.Values{"query": {k.Expr}}
+	end := now
+	if k.End != "" {
+		var err error
+		if end, err = time.Parse(time.RFC3339, k.End); err != nil {
+			return "", nil, api.Errorf(api.ExitUsage, "write it like 2026-11-22T10:00:00Z", fmt.Sprintf("end %q is no time", k.End))
+		}
+		v.Set("time", end.Format(time.RFC3339Nano))
+	}
+	if k.Range == "" {
+		if k.Step != "" {
+			return "", nil, api.Errorf(api.ExitUsage, "tocsin query EXPR --range day --step 1h", "--step needs --range")
+		}
+		return "query", v, nil
+	}
+	length, err := rangeArg(k.Range)
+	if err != nil {
+		return "", nil, err
+	}
+	step := max((length / valuesOfRange).Truncate(time.Second), time.Second)
+	if k.Step != "" {
+		if step, err = stepArg(k.Step); err != nil {
+			return "", nil, err
+		}
+	}
+	v.Del("time")
+	v.Set("start", end.Add(-length).Format(time.RFC3339Nano))
+	v.Set("end", end.Format(time.RFC3339Nano))
+	v.Set("step", strconv.FormatFloat(step.Seconds(), 'f', -1, 64))
+	return "query_range", v, nil
 }
 
 // printFound writes a line for each series: its labels, and its value.
@@ -120,24 +164,38 @@ func (*graphCmd) Help() string {
 // ranges are the times that Munin draws.
 var ranges = map[string]time.Duration{"day": 24 * time.Hour, "week": 7 * 24 * time.Hour, "month": 31 * 24 * time.Hour, "year": 366 * 24 * time.Hour}
 
+// rangeArg is how long a range is.
+func rangeArg(text string) (time.Duration, error) {
+	if length, ok := ranges[text]; ok {
+		return length, nil
+	}
+	d, err := config.ParseDuration(text)
+	if err != nil || d <= 0 || d == config.Forever {
+		return 0, api.Errorf(api.ExitUsage, "write day, week, month, year, or a duration like 6h", fmt.Sprintf("range %q is no time", text))
+	}
+	return d, nil
+}
+
+func stepArg(text string) (time.Duration, error) {
+	d, err := config.ParseDuration(text)
+	if err != nil || d <= 0 || d == config.Forever {
+		return 0, api.Errorf(api.ExitUsage, "write it like 5m", fmt.Sprintf("step %q is no duration", text))
+	}
+	return d, nil
+}
+
 func (k *graphCmd) Run(e *env) error {
-	length, ok := ranges[k.Range]
-	if !ok {
-		d, err := config.ParseDuration(k.Range)
-		if err != nil || d == config.Forever {
-			return api.Errorf(api.ExitUsage, "write day, week, month, year, or a duration like 6h", fmt.Sprintf("range %q is no time", k.Range))
-		}
-		length = d
+	length, err := rangeArg(k.Range)
+	if err != nil {
+		return err
 	}
 	q := api.GraphQuery{Service: k.Service, To: time.Now().Truncate(time.Second)}
 	q.Group, q.Server = serverName(k.Server)
 	q.From = q.To.Add(-length)
 	if k.Step != "" {
-		d, err := config.ParseDuration(k.Step)
-		if err != nil || d == config.Forever {
-			return api.Errorf(api.ExitUsage, "write it like 5m", fmt.Sprintf("step %q is no duration", k.Step))
+		if q.Step, err = stepArg(k.Step); err != nil {
+			return err
 		}
-		q.Step = d
 	} else if k.Output == "" {
 		q.Step = max(length/(2*chartWidth), time.Second) // two dots a letter
 	}

@@ -79,3 +79,52 @@ func TestDrawChart(t *testing.T) {
 		}
 	}
 }
+
+func TestQuestions(t *testing.T) {
+	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	tests := []struct {
+		cmd  queryCmd
+		want string // the question, or the error
+	}{
+		{queryCmd{Expr: "up"}, "query query=up"},
+		{queryCmd{Expr: "up", End: "2026-11-21T00:00:00Z"}, "query query=up&time=2026-11-21T00%3A00%3A00Z"},
+		{queryCmd{Expr: "up", Range: "day"}, "query_range end=2026-11-22T10%3A00%3A00Z&query=up&start=2026-11-21T10%3A00%3A00Z&step=4320"},
+		{queryCmd{Expr: "up", Range: "1h", Step: "10s", End: "2026-11-21T02:00:00+01:00"}, "query_range end=2026-11-21T02%3A00%3A00%2B01%3A00&query=up&start=2026-11-21T01%3A00%3A00%2B01%3A00&step=10"},
+		{queryCmd{Expr: "up", Range: "5s"}, "query_range end=2026-11-22T10%3A00%3A00Z&query=up&start=2026-11-22T09%3A59%3A55Z&step=1"},
+		{queryCmd{Expr: "up", Range: "often"}, `range "often" is no time`},
+		{queryCmd{Expr: "up", Range: "0s"}, `range "0s" is no time`},
+		{queryCmd{Expr: "up", Range: "day", Step: "x"}, `step "x" is no duration`},
+		{queryCmd{Expr: "up", Step: "1m"}, "--step needs --range"},
+		{queryCmd{Expr: "up", End: "noon"}, `end "noon" is no time`},
+	}
+	for _, tt := range tests {
+		question, v, err := tt.cmd.question(now)
+		got := question + " " + v.Encode()
+		if err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%+v asks %q, want %q", tt.cmd, got, tt.want)
+		}
+	}
+}
+
+func TestPrintProbes(t *testing.T) {
+	var b strings.Builder
+	printProbes(&b, []api.Probe{
+		{Name: "mail1", Kind: "node", On: true, Every: 60, Repeats: []api.Repeat{{Probe: "sympa", Of: "postfix_mailvolume"}}},
+		{Name: "df", Kind: "plugin", On: true, Every: 60, Cost: 13.2, Longest: 20, Doubles: []string{"a built-in probe, whose values are kept"}},
+		{Name: "sympa", Kind: "built-in", On: true, Every: 60, Repeats: []api.Repeat{{Probe: "sympa", Of: "postfix"}}, Why: "one\nspool"},
+		{Name: "apache", Kind: "built-in", Every: 10, Why: strings.Repeat("é", 200)},
+		{Name: "bind", Kind: "built-in", Every: 10},
+	})
+	want := "PROBE   KIND      EVERY  COST      LONGEST   FAILED  NOTE\n" +
+		"apache  built-in  10s    0.00 ms   0.00 ms   0       off: " + strings.Repeat("é", 92) + "...\n" +
+		"bind    built-in  10s    0.00 ms   0.00 ms   0       off: not read yet\n" +
+		"sympa   built-in  1m0s   0.00 ms   0.00 ms   0       repeats postfix; one\\nspool\n" +
+		"df      plugin    1m0s   13.20 ms  20.00 ms  0       doubles a built-in probe, whose values are kept\n" +
+		"mail1   node      1m0s   0.00 ms   0.00 ms   0       sympa repeats postfix_mailvolume\n"
+	if b.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+}

@@ -13,13 +13,45 @@ import (
 	"tocsin/internal/api"
 )
 
-type serversCmd struct{}
-
-func (*serversCmd) Help() string {
-	return "Example: tocsin servers\n\nAll servers that are supervised, by group. One that does not answer stays in the list."
+// serversCmd is about which servers are known.
+type serversCmd struct {
+	List   serversListCmd   `cmd:"" default:"1" help:"All servers that are supervised."`
+	Forget serversForgetCmd `cmd:"" help:"Take a server out of the list; its history stays."`
 }
 
-func (*serversCmd) Run(e *env) error {
+func (*serversCmd) Help() string {
+	return "Example: tocsin servers\n\nAll servers that are supervised, by group. One that does not answer stays in the list until it is forgotten."
+}
+
+type serversForgetCmd struct {
+	Name string `arg:"" help:"The server, or GROUP/SERVER where several have the name."`
+	Yes  bool   `help:"Although it still answers."`
+}
+
+func (*serversForgetCmd) Help() string {
+	return "Example: tocsin servers forget mail1\n\nTakes a server that is no more out of the list. Its history stays, as long as samples are kept, and is there again with the server if it comes back."
+}
+
+func (k *serversForgetCmd) Run(e *env) error {
+	watch, err := e.watch()
+	if err != nil {
+		return err
+	}
+	group, name := serverName(k.Name)
+	d, err := watch.Server(e.ctx, group, name)
+	if err != nil {
+		return err
+	}
+	if d.State == "ok" && !k.Yes {
+		return api.Errorf(api.ExitFindings, "ask it no more first: take it out of the configuration, then tocsin reload; to forget it all the same: --yes",
+			tocsin.Printable(d.Name)+" still answers, and would be back with its next answer")
+	}
+	return e.change(watch.ForgetServer(e.ctx, api.ServerRequest{Group: d.Group, Name: d.Name, By: whoami()}))
+}
+
+type serversListCmd struct{}
+
+func (*serversListCmd) Run(e *env) error {
 	watch, err := e.watch()
 	if err != nil {
 		return err
@@ -146,18 +178,44 @@ func (*probesCmd) Run(e *env) error {
 	return e.print(all, func(w io.Writer) { printProbes(w, all.Probes) })
 }
 
+// mostOfNote is how many letters of a note are shown to a person.
+const mostOfNote = 100
+
 func printProbes(w io.Writer, all []api.Probe) {
+	kinds := []string{"built-in", "plugin", "node"}
+	slices.SortStableFunc(all, func(a, b api.Probe) int {
+		return cmp.Or(cmp.Compare(slices.Index(kinds, a.Kind), slices.Index(kinds, b.Kind)), strings.Compare(a.Name, b.Name))
+	})
 	t := table(w)
 	fmt.Fprintln(t, "PROBE\tKIND\tEVERY\tCOST\tLONGEST\tFAILED\tNOTE")
 	for _, p := range all {
-		note := tocsin.Printable(p.Why)
-		if !p.On {
-			note = "off: " + cmp.Or(note, "not read yet")
-		}
-		if len(p.Doubles) > 0 {
-			note = strings.TrimPrefix(note+"; doubles "+tocsin.Printable(strings.Join(p.Doubles, ", ")), "; ")
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.2f ms\t%.2f ms\t%d\t%s\n", tocsin.Printable(p.Name), p.Kind, time.Duration(p.Every*float64(time.Second)), p.Cost, p.Longest, p.Failures, note)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%.2f ms\t%.2f ms\t%d\t%s\n", tocsin.Printable(p.Name), p.Kind, time.Duration(p.Every*float64(time.Second)), p.Cost, p.Longest, p.Failures, noteOf(&p))
 	}
 	t.Flush()
+}
+
+// noteOf is what there is to say of a probe, what was found before what went wrong.
+func noteOf(p *api.Probe) string {
+	var notes []string
+	for _, r := range p.Repeats {
+		text := "repeats " + r.Of
+		if p.Kind == "node" {
+			text = r.Probe + " " + text // of the node's plugins
+		}
+		notes = append(notes, text)
+	}
+	if len(p.Doubles) > 0 {
+		notes = append(notes, "doubles "+strings.Join(p.Doubles, ", "))
+	}
+	switch {
+	case !p.On:
+		notes = append([]string{"off: " + cmp.Or(p.Why, "not read yet")}, notes...)
+	case p.Why != "":
+		notes = append(notes, p.Why)
+	}
+	note := []rune(tocsin.Printable(strings.Join(notes, "; ")))
+	if len(note) > mostOfNote {
+		note = append(note[:mostOfNote-3], '.', '.', '.') // --json has all
+	}
+	return string(note)
 }
