@@ -66,6 +66,7 @@ var (
 	ErrQuestion = errors.New("the question cannot be answered") // it is wrong, or asks too much
 	ErrSamples  = errors.New("the samples cannot be taken")     // they will never be
 	ErrFull     = errors.New("there is no room on the disk")
+	ErrNotYet   = errors.New("not yet") // the store is being opened: ask again
 )
 
 // SamplesHandler serves everything over TCP.
@@ -160,6 +161,7 @@ func samplesHandlers(mux *http.ServeMux, find func() (*Samples, error)) {
 	})
 	both("/api/v1/metadata", func(*Samples, *http.Request) (any, error) { return struct{}{}, nil })
 	both("/api/v1/query_exemplars", func(*Samples, *http.Request) (any, error) { return []struct{}{}, nil })
+	both("/api/v1/alerts", func(*Samples, *http.Request) (any, error) { return map[string][]struct{}{"alerts": {}}, nil })
 	both("/api/v1/rules", func(*Samples, *http.Request) (any, error) { return map[string][]struct{}{"groups": {}}, nil })
 	mux.HandleFunc("GET /federate", found((*Samples).federate))
 	mux.HandleFunc("POST /api/v1/write", found((*Samples).write))
@@ -206,6 +208,9 @@ func failed(w http.ResponseWriter, err error) {
 		fail(w, http.StatusBadRequest, "bad_data", err)
 	case errors.Is(err, ErrQuestion):
 		fail(w, http.StatusUnprocessableEntity, "execution", err)
+	case errors.Is(err, ErrNotYet):
+		w.Header().Set("Retry-After", "5")
+		fail(w, http.StatusServiceUnavailable, "unavailable", err)
 	case errors.Is(err, context.DeadlineExceeded):
 		fail(w, http.StatusServiceUnavailable, "timeout", errors.New("the question took too long"))
 	case errors.Is(err, context.Canceled):
@@ -362,6 +367,9 @@ func (s *Samples) write(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	case errors.Is(err, ErrFull):
 		w.Header().Set("Retry-After", "60")
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	case errors.Is(err, ErrNotYet):
+		w.Header().Set("Retry-After", "5")
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	default:
 		http.Error(w, "the samples could not be kept", http.StatusInternalServerError)

@@ -53,6 +53,8 @@ func samples(got *asked) *Samples {
 				return nil, fmt.Errorf("%w: too many samples", ErrQuestion)
 			case "broken":
 				return nil, errors.New("disk")
+			case "opening":
+				return nil, fmt.Errorf("%w: the journal is read", ErrNotYet)
 			}
 			return vector, nil
 		},
@@ -78,6 +80,8 @@ func samples(got *asked) *Samples {
 				return fmt.Errorf("%w: too old", ErrSamples)
 			case "full":
 				return ErrFull
+			case "opening":
+				return ErrNotYet
 			case "broken":
 				return errors.New("secret path")
 			}

@@ -31,6 +31,9 @@ import (
 // samplesFolder is where the samples lie, in the folder of the watch process.
 const samplesFolder = "samples"
 
+// storePatience is how long everything waits for the store to be opened. After a crash a big one takes longer.
+const storePatience = 3 * time.Second
+
 // supervisor is the part of a session that reads what happens on servers and keeps it.
 type supervisor struct {
 	w     *watcher
@@ -87,7 +90,7 @@ func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host st
 		return nil, err
 	}
 	s.db, err = tsdb.Open(ctx, tsdb.Options{
-		Dir: filepath.Join(w.dir, samplesFolder), Log: w.log,
+		Dir: filepath.Join(w.dir, samplesFolder), Log: w.log, Patience: storePatience,
 		Raw: conf.Retention.Samples, FiveMinutes: conf.Retention.Samples5m, Hours: conf.Retention.Samples1h,
 	})
 	if err != nil {
@@ -187,7 +190,7 @@ func (s *supervisor) take(readings []probe.Reading) {
 	}
 	if _, err := s.db.Append(context.Background(), s.samples); err != nil {
 		s.lost += uint64(len(s.samples))
-		if !errors.Is(err, tsdb.ErrFull) { // the store tells of a full disk itself
+		if !errors.Is(err, tsdb.ErrFull) && !errors.Is(err, tsdb.ErrOpening) { // the store tells of these itself
 			s.told.say(time.Now(), func(int) { s.log.Error("samples could not be kept", "n", s.lost, "err", err) })
 		}
 	}
@@ -261,8 +264,11 @@ func (s *supervisor) questions() *api.Samples {
 		Write:   s.write,
 		Metrics: s.metrics,
 		Healthy: func() error {
-			if s.db.Stats().Full {
+			switch st := s.db.Stats(); {
+			case st.Full:
 				return api.ErrFull
+			case st.Opening:
+				return api.ErrNotYet
 			}
 			return nil
 		},
@@ -296,7 +302,7 @@ func (s *supervisor) write(ctx context.Context, series []remotewrite.Series) err
 	case errors.Is(err, tsdb.ErrFull):
 		return api.ErrFull
 	case err != nil:
-		return err
+		return asked(err)
 	case taken.Dropped() > taken.Double:
 		return fmt.Errorf("%w: %d of them: %s", api.ErrSamples, taken.Dropped()-taken.Double, tocsin.Printable(taken.First))
 	}
@@ -312,8 +318,11 @@ func valueOf(r *tsdb.Result, err error) (parser.Value, error) {
 
 // asked tells whose fault an error is.
 func asked(err error) error {
-	if errors.Is(err, tsdb.ErrQuery) || errors.Is(err, tsdb.ErrTooMuch) {
+	switch {
+	case errors.Is(err, tsdb.ErrQuery), errors.Is(err, tsdb.ErrTooMuch):
 		return fmt.Errorf("%w: %w", api.ErrQuestion, err)
+	case errors.Is(err, tsdb.ErrOpening):
+		return fmt.Errorf("%w: %w", api.ErrNotYet, err)
 	}
 	return err
 }
@@ -322,7 +331,7 @@ func asked(err error) error {
 func (s *supervisor) metrics(_ context.Context, to io.Writer) error {
 	m := api.NewMetrics(to)
 	st, rates := s.db.Stats(), s.rates.Stats()
-	m.Gauge("tocsin_samples_series", "Series of the last three hours.", float64(st.Series))
+	m.Gauge("tocsin_samples_series", "Series of the last hour and a half.", float64(st.Series))
 	m.Gauge("tocsin_samples_bytes", "Size of the store of samples on the disk.", float64(st.Bytes))
 	m.Gauge("tocsin_samples_full", "1 while there is no room on the disk, and samples are not taken.", truth(st.Full))
 	m.Counter("tocsin_samples_total", "Samples that were kept.", float64(st.Appended))

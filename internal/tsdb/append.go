@@ -46,7 +46,7 @@ func (t *Taken) Dropped() int { return t.Double + t.TooOld + t.TooNew + t.Bad + 
 
 // Append stores samples. When it returns without an error they are in the write-ahead log: a process killed then has not lost
 // them. Samples that are late by more than Options.Lateness, ahead of the clock, doubles or unknown (NaN) are dropped and
-// counted; only ErrFull and errors of the disk are errors, and then none of the samples was taken.
+// counted; only ErrFull, ErrOpening and errors of the disk are errors, and then none of the samples was taken.
 func (d *DB) Append(ctx context.Context, samples []tocsin.Sample) (Taken, error) {
 	b := labels.NewScratchBuilder(5)
 	return d.append(ctx, len(samples), func(take func(labels.Labels, int64, float64)) {
@@ -117,6 +117,7 @@ func (d *DB) append(ctx context.Context, n int, each func(take func(labels.Label
 	}
 	end, err := d.begin()
 	if err != nil {
+		d.refuse(n)
 		return Taken{}, err
 	}
 	defer end()
@@ -266,12 +267,14 @@ func (d *DB) mend() error {
 	if err := d.closeRaw(); err != nil {
 		d.o.Log.Debug("the store of samples was closed after a failure", "err", err)
 	}
-	if err := d.openRaw(); err != nil {
-		return fmt.Errorf("open the samples again after the disk failed: %w", err)
+	if d.raw, d.failed = d.openRaw(); d.failed != nil {
+		d.failed = fmt.Errorf("open the samples again after the disk failed; the next sample tries it again: %w", d.failed)
+		return d.failed
 	}
 	d.broken.Store(false)
 	d.mu.Lock()
 	clear(d.last) // the numbers of series are new
+	clear(d.quiet)
 	d.mu.Unlock()
 	return nil
 }

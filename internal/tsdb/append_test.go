@@ -167,6 +167,123 @@ func TestLast(t *testing.T) {
 	}
 }
 
+// What is measured once an hour has a last value all the time, though memory forgets it between; also when it comes again.
+func TestLastOfSeldomSeries(t *testing.T) {
+	c := &clock{t0}
+	d := store(t, c)
+	seldom := func(value float64) {
+		t.Helper()
+		if _, err := d.Append(t.Context(), []tocsin.Sample{{Series: series(11), T: c.t.UnixMilli(), Value: value}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forgotten := false
+	feed(t, d, c, t0.Add(40*time.Minute), 2, noise)
+	for hour := range 5 {
+		seldom(float64(hour))
+		if hour == 3 {
+			seldom(3) // told twice: it stays one
+		}
+		for range 4 {
+			feed(t, d, c, c.t.Add(15*time.Minute), 2, noise)
+			if err := d.Maintain(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			forgotten = forgotten || d.Stats().Series == 2
+			for _, tt := range []struct {
+				node string
+				want int
+			}{{"web1", 1}, {"web0", 2}, {"web.", 3}, {"web2", 0}} {
+				got, err := d.Last(t.Context(), labels.MustNewMatcher(labels.MatchRegexp, "node", tt.node))
+				if err != nil || len(got) != tt.want {
+					t.Fatalf("%s after %s: %d values (%v), want %d", tt.node, c.t.Sub(t0), len(got), err, tt.want)
+				}
+				if tt.node == "web1" && got[0].V != float64(hour) {
+					t.Errorf("after %s the value is %v, want %d", c.t.Sub(t0), got[0].V, hour)
+				}
+			}
+		}
+	}
+	if !forgotten {
+		t.Error("memory forgot nothing: this tests nothing")
+	}
+	feed(t, d, c, c.t.Add(2*time.Hour), 2, noise)
+	if err := d.Maintain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.Last(t.Context()); err != nil || len(got) != 2 {
+		t.Errorf("%d values (%v), want 2: one ended three hours ago", len(got), err)
+	}
+	if len(d.quiet) != 0 {
+		t.Errorf("%d series are still noted", len(d.quiet))
+	}
+}
+
+// A store whose journal takes long to read is there at once, says that it reads, and then has everything.
+func TestPatience(t *testing.T) {
+	c := &clock{t0}
+	dir := t.TempDir()
+	d := store(t, c, func(o *Options) { o.Dir = dir })
+	feed(t, d, c, t0.Add(20*time.Minute), 300, noise)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var log logged
+	d = store(t, c, func(o *Options) { o.Dir, o.Patience = dir, time.Nanosecond }, log.option)
+	busy := 0
+	for end := time.Now().Add(time.Minute); ; {
+		if time.Now().After(end) {
+			t.Fatal("it is still opening")
+		}
+		_, err := d.Query(t.Context(), "1", c.t)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, ErrOpening) {
+			t.Fatal(err)
+		}
+		if _, err := d.Append(t.Context(), one(c.t, 1)); err != nil && !errors.Is(err, ErrOpening) {
+			t.Fatal(err)
+		}
+		d.Stats()
+		busy++
+		time.Sleep(time.Millisecond)
+	}
+	if busy == 0 {
+		t.Error("it was open before anybody asked: this tests nothing")
+	}
+	r, err := d.Query(t.Context(), `sum(count_over_time(munin{field!="none"}[1h]))`, c.t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := int(r.Value.(promql.Vector)[0].F); n < 120*300 {
+		t.Errorf("%d samples are there, want %d", n, 120*300)
+	}
+	if all, err := d.Last(t.Context()); err != nil || len(all) < 300 {
+		t.Errorf("%d last values (%v), want 300", len(all), err)
+	}
+}
+
+// Closed while it still reads its journal, a store waits and leaves nothing behind.
+func TestCloseWhileOpening(t *testing.T) {
+	c := &clock{t0}
+	dir := t.TempDir()
+	d := store(t, c, func(o *Options) { o.Dir = dir })
+	feed(t, d, c, t0.Add(10*time.Minute), 100, noise)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		d := store(t, c, func(o *Options) { o.Dir, o.Patience = dir, time.Nanosecond })
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Query(t.Context(), "1", c.t); !errors.Is(err, errClosed) {
+			t.Errorf("asked a closed store: %v", err)
+		}
+	}
+}
+
 // Many append, ask and tidy up at once.
 func TestAtOnce(t *testing.T) {
 	c := &clock{t0}

@@ -7,11 +7,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	promtsdb "github.com/prometheus/prometheus/tsdb"
 )
 
 func (d *DB) run(ctx context.Context) {
-	defer close(d.done)
 	if d.o.Every < 0 {
 		return
 	}
@@ -55,12 +55,12 @@ func (d *DB) Maintain(ctx context.Context) error {
 		errs = append(errs, d.removeOld(l, now))
 	}
 	if d.hasRoom() { // without it samples stay in memory and in the write-ahead log
-		errs = append(errs, d.compactRaw(ctx, now), d.rollUp(ctx, now))
+		errs = append(errs, d.noteQuiet(now), d.compactRaw(ctx, now), d.rollUp(ctx, now))
 		for l := fiveMinutes; l <= hours; l++ {
 			errs = append(errs, d.levels[l].compact(ctx))
 		}
 	}
-	d.forget(now)
+	d.forget(ctx, now)
 	if d.newest() != before {
 		// Writing a block takes some 20 MB for buffers, every two hours; the kernel gets them back at once.
 		debug.FreeOSMemory()
@@ -87,7 +87,7 @@ func (d *DB) newest() (name string) {
 	return name
 }
 
-// compactRaw writes blocks of what is older than three hours in memory. Late samples are written with them; where the clock
+// compactRaw writes blocks of what is older than an hour and a half in memory. Late samples are written with them; where the clock
 // was set back all samples are late ones, and nothing else would write them.
 func (d *DB) compactRaw(ctx context.Context, now int64) error {
 	d.raw.ForceHeadMMap()
@@ -164,13 +164,50 @@ func thoseThat[ID comparable](gone func(*promtsdb.Block) bool, _ ID) func([]*pro
 	}
 }
 
-// forget drops the last values of series that are gone from memory.
-func (d *DB) forget(now int64) {
+// quietAfter is when a series is noted before memory may forget it, which it does half of the shortest block after its last
+// sample at the earliest. What is measured once an hour is such a series.
+const quietAfter = shortestRaw / 4
+
+// noteQuiet keeps the labels of series that had no sample for a while, for Last.
+func (d *DB) noteQuiet(now int64) error {
+	ix, err := d.raw.Head().Index()
+	if err != nil {
+		return err
+	}
+	defer ix.Close()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var b labels.ScratchBuilder
+	for ref, v := range d.last {
+		if _, noted := d.quiet[ref]; noted || v.t > now-quietAfter {
+			continue
+		}
+		if err := ix.Series(ref, &b, nil); err == nil {
+			d.quiet[ref] = b.Labels()
+		}
+	}
+	return nil
+}
+
+// forget drops the last values of series that ended.
+func (d *DB) forget(ctx context.Context, now int64) {
+	numberOf, done := numbers(ctx, d.raw)
+	defer done()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for ref, v := range d.last {
 		if v.t < now-lookback || v.t > now+lookback {
 			delete(d.last, ref)
+		}
+	}
+	for ref, l := range d.quiet {
+		v, ok := d.last[ref]
+		if n := numberOf(l); ok && n != 0 && n != ref {
+			delete(d.last, ref) // it was forgotten, and came again under another number
+			ok = false
+		}
+		if !ok || v.t > now-quietAfter {
+			delete(d.quiet, ref)
 		}
 	}
 }

@@ -254,12 +254,37 @@ func (d *DB) Last(ctx context.Context, ms ...*labels.Matcher) ([]LastValue, erro
 		}
 		all = append(all, LastValue{Labels: b.Labels(), T: v.t, V: v.v})
 	}
+	numberOf, done := numbers(ctx, d.raw)
+	defer done()
+	for ref, l := range d.quiet {
+		v := d.last[ref]
+		if v.t >= oldest && !prom.IsStaleNaN(v.v) && matches(l, ms) && numberOf(l) == 0 {
+			all = append(all, LastValue{Labels: l, T: v.t, V: v.v})
+		}
+	}
 	return all, refs.Err()
 }
 
-// recall fills the last values after a start, from what the write-ahead log brought back.
-func (d *DB) recall(ctx context.Context) error {
-	h := d.raw.Head()
+func matches(l labels.Labels, ms []*labels.Matcher) bool {
+	return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return !m.Matches(l.Get(m.Name)) })
+}
+
+// numbers answers which number a series has in memory, 0: none. done must be called.
+func numbers(ctx context.Context, raw *promtsdb.DB) (numberOf func(labels.Labels) storage.SeriesRef, done func()) {
+	app := raw.Appender(ctx) // nothing is appended
+	g, ok := app.(storage.GetRef)
+	if !ok {
+		panic("BUG: the numbers of series cannot be asked for")
+	}
+	return func(l labels.Labels) storage.SeriesRef {
+		ref, _ := g.GetRef(l, l.Hash())
+		return ref
+	}, func() { _ = app.Rollback() } // there is nothing to take back
+}
+
+// recall fills the last values after a start, from what the write-ahead log brought back. Nobody else uses the store yet.
+func (d *DB) recall(ctx context.Context, raw *promtsdb.DB) error {
+	h := raw.Head()
 	if h.MinTime() > h.MaxTime() {
 		return nil
 	}
@@ -274,12 +299,8 @@ func (d *DB) recall(ctx context.Context) error {
 		return err
 	}
 	defer q.Close()
-	app := d.raw.Appender(ctx) // knows the number of a series; nothing is appended
-	defer app.Rollback()
-	numbers, ok := app.(storage.GetRef)
-	if !ok {
-		return errors.New("BUG: the numbers of series cannot be asked for")
-	}
+	numberOf, done := numbers(ctx, raw)
+	defer done()
 	set := q.Select(ctx, false, nil, labels.MustNewMatcher(labels.MatchNotEqual, model.MetricNameLabel, ""))
 	var it chunkenc.Iterator
 	for set.Next() {
@@ -288,8 +309,7 @@ func (d *DB) recall(ctx context.Context) error {
 		for it.Next() == chunkenc.ValFloat {
 			v.t, v.v = it.At()
 		}
-		l := set.At().Labels()
-		if ref, _ := numbers.GetRef(l, l.Hash()); ref != 0 && v.t != 0 {
+		if ref := numberOf(set.At().Labels()); ref != 0 && v.t != 0 {
 			d.last[ref] = v
 		}
 	}

@@ -217,8 +217,8 @@ func TestRetention(t *testing.T) {
 		}
 		return c.t.Sub(time.UnixMilli(f))
 	}
-	if got := c.t.Sub(time.UnixMilli(d.raw.BlockMetas()[0].MinTime)); got > 34*time.Hour || got < 12*time.Hour {
-		t.Errorf("raw reaches back for %s, want 12h and at most a block more", got)
+	if got := c.t.Sub(time.UnixMilli(d.raw.BlockMetas()[0].MinTime)); got > 40*time.Hour || got < 2*time.Hour+55*time.Minute {
+		t.Errorf("raw reaches back for %s, want all of today and at most a block more", got)
 	}
 	if got := back(fiveMinutes); got > 15*24*time.Hour || got < 72*time.Hour {
 		t.Errorf("five minutes reach back for %s, want 72h and at most a block more", got)

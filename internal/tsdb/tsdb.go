@@ -1,7 +1,7 @@
 // Package tsdb keeps samples for years and answers questions about them.
 //
 // It is three databases of Prometheus's kind, raw, 5 minutes and 1 hour; which one answers is its own business
-// (docs/design/0006-samples.md). It opens no network connection, and its memory is that of the last three hours: older
+// (docs/design/0006-samples.md). It opens no network connection, and its memory is that of the last hour and a half: older
 // samples lie in blocks that the kernel maps.
 package tsdb
 
@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 	promtsdb "github.com/prometheus/prometheus/tsdb"
@@ -37,11 +38,15 @@ type Options struct {
 
 	Lateness  time.Duration // how late a sample may come; an hour. Windows are rolled up that much later
 	MinFree   int64         // bytes that stay free on the disk; the smaller of 256 MiB and 5 % of it
-	MaxSeries int           // series of the last three hours; 500,000. More are refused and counted
+	MaxSeries int           // series of the last hour and a half; 500,000. More are refused and counted
 
 	QuerySamples int           // samples that one query may hold in memory; 10,000,000 (16 bytes each)
 	QueryTime    time.Duration // how long a query may take; 30 s
 	Queries      int           // how many run at once; 4. More wait
+
+	// Patience is how long Open may read the write-ahead log, which after a crash of a big store takes longer than others want
+	// to wait: then it returns, the reading goes on, and all answers are ErrOpening meanwhile. 0: however long it takes.
+	Patience time.Duration
 
 	Log *slog.Logger     // none if nil
 	Now func() time.Time // the wall clock; time.Now
@@ -87,7 +92,8 @@ type DB struct {
 	free   func() (free, total int64, err error) // of the disk
 
 	use    sync.RWMutex // held for reading by whatever reads or appends; for writing while raw is opened or closed
-	raw    *promtsdb.DB
+	raw    *promtsdb.DB // nil: see failed
+	failed error        // why there is no raw: ErrOpening, or what went wrong
 	closed bool
 	broken atomic.Bool     // the write-ahead log failed: raw is opened anew before anything is appended
 	levels [levels]*blocks // none for raw
@@ -99,6 +105,7 @@ type DB struct {
 
 	mu    sync.Mutex // everything below
 	last  map[storage.SeriesRef]lastValue
+	quiet map[storage.SeriesRef]labels.Labels // of series in last that memory may have forgotten
 	space space
 	stats Stats
 
@@ -108,7 +115,8 @@ type DB struct {
 
 // Stats are figures about a store since it was opened, and its present size.
 type Stats struct {
-	Series   int   // of the last three hours
+	Opening  bool  // the write-ahead log is still being read
+	Series   int   // of the last hour and a half
 	Samples  int64 // in the blocks of all three databases
 	Appended int64
 	Late     int64 // appended, but after a newer one of the same series
@@ -136,7 +144,7 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	d := &DB{o: o, last: map[storage.SeriesRef]lastValue{}, done: make(chan struct{})}
+	d := &DB{o: o, failed: ErrOpening, last: map[storage.SeriesRef]lastValue{}, quiet: map[storage.SeriesRef]labels.Labels{}, done: make(chan struct{})}
 	d.free = func() (int64, int64, error) { return diskSpace(o.Dir) }
 	if err := os.MkdirAll(o.Dir, 0o750); err != nil {
 		return nil, fmt.Errorf("open the store of samples: %w", err)
@@ -155,18 +163,59 @@ func Open(ctx context.Context, o Options) (_ *DB, err error) {
 	if err := d.openCoarse(ctx); err != nil {
 		return nil, err
 	}
-	if err := d.openRaw(); err != nil {
-		return nil, err
-	}
-	if err := d.loadRolled(); err != nil {
-		return nil, err
-	}
 	d.newEngine()
-	if err := d.recall(ctx); err != nil {
-		return nil, err
+	opened, alone := make(chan error), make(chan struct{})
+	go func() {
+		defer close(d.done)
+		began := time.Now()
+		err := d.openRest(ctx)
+		select {
+		case opened <- err:
+		case <-alone:
+			d.tellOpened(err, time.Since(began))
+		}
+		if err == nil {
+			d.run(ctx)
+		}
+	}()
+	var patience <-chan time.Time
+	if o.Patience > 0 {
+		t := time.NewTimer(o.Patience)
+		defer t.Stop()
+		patience = t.C
 	}
-	go d.run(ctx)
-	return d, nil
+	select {
+	case err := <-opened:
+		return d, err
+	case <-patience:
+		o.Log.Info("reading the journal of the samples; until it is read none are taken and no question is answered", "dir", o.Dir)
+		close(alone)
+		return d, nil
+	}
+}
+
+// tellOpened says how the reading ended that Open did not wait for.
+func (d *DB) tellOpened(err error, took time.Duration) {
+	switch {
+	case err != nil:
+		d.o.Log.Error("the samples cannot be read, and none are taken", "dir", d.o.Dir, "err", err)
+	default:
+		d.o.Log.Info("the journal of the samples is read: samples are taken", "dur", took.Round(time.Second))
+	}
+}
+
+// openRest opens what takes time: raw, with its write-ahead log.
+func (d *DB) openRest(ctx context.Context) error {
+	db, err := d.openRaw()
+	if err == nil {
+		if err = errors.Join(d.loadRolled(), d.recall(ctx, db)); err != nil {
+			err, db = errors.Join(err, db.Close()), nil
+		}
+	}
+	d.use.Lock()
+	defer d.use.Unlock()
+	d.raw, d.failed = db, err
+	return err
 }
 
 // lockDir keeps other processes out of dir.
@@ -215,23 +264,30 @@ func (d *DB) tellDamage(damaged []damage) {
 	}
 }
 
+// Lengths of the blocks of raw. The head spans from half of the shortest to one and a half of it, and so does the write-ahead
+// log, which is read at each start: some 0.2 s of a processor for a million samples.
+const (
+	shortestRaw = step1h
+	longestRaw  = 27 * step1h
+)
+
 // openRaw opens the database of samples as they came, the only one with a head in memory.
-func (d *DB) openRaw() error {
+func (d *DB) openRaw() (*promtsdb.DB, error) {
 	dir := filepath.Join(d.o.Dir, "raw")
 	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return err
+		return nil, err
 	}
 	damaged, err := setDamagedAside(dir, d.aside())
 	d.tellDamage(damaged)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o := promtsdb.DefaultOptions()
 	o.RetentionDuration = 0 // isOld decides
 	o.BlocksToDelete = thoseThat(d.isOld, promtsdb.BlockMeta{}.ULID)
 	o.NoLockfile = true // ours covers all three
-	o.MinBlockDuration = window5m
-	o.MaxBlockDuration = 9 * window5m
+	o.MinBlockDuration = shortestRaw
+	o.MaxBlockDuration = longestRaw
 	o.WALSegmentSize = 8 << 20
 	o.WALCompression = compression.Snappy
 	o.StripeSize = 1 << 10
@@ -245,12 +301,11 @@ func (d *DB) openRaw() error {
 	log := newRepairLog(d.o.Log)
 	db, err := promtsdb.Open(dir, slog.New(log), nil, o, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	db.DisableCompactions() // Maintain does them
 	log.opened()
-	d.raw = db
-	return nil
+	return db, nil
 }
 
 func (d *DB) rawDB() *promtsdb.DB { return d.raw }
@@ -280,7 +335,7 @@ func (d *DB) has(l level, from, to int64) bool {
 	return false
 }
 
-// Close writes what is open and lets go of the folder. It waits for queries that run.
+// Close writes what is open and lets go of the folder. It waits for queries that run, and for a write-ahead log that is read.
 func (d *DB) Close() error {
 	d.cancel()
 	<-d.done
@@ -324,6 +379,9 @@ func (d *DB) closeRaw() (err error) {
 // errClosed is what a store answers after Close.
 var errClosed = errors.New("the store of samples is closed")
 
+// ErrOpening is what a store answers while its write-ahead log is read (Options.Patience). It is worth trying again later.
+var ErrOpening = errors.New("the store of samples is reading its journal")
+
 // begin keeps the store open until the function it returns is called.
 func (d *DB) begin() (end func(), err error) {
 	d.use.RLock()
@@ -332,8 +390,9 @@ func (d *DB) begin() (end func(), err error) {
 		return nil, errClosed
 	}
 	if d.raw == nil {
+		err := d.failed
 		d.use.RUnlock()
-		return nil, errors.New("the store of samples could not be opened again after the disk failed; the next sample tries it")
+		return nil, err
 	}
 	return d.use.RUnlock, nil
 }
@@ -345,6 +404,7 @@ func (d *DB) Stats() Stats {
 	d.mu.Unlock()
 	end, err := d.begin()
 	if err != nil {
+		s.Opening = errors.Is(err, ErrOpening)
 		return s
 	}
 	defer end()
