@@ -98,6 +98,20 @@ func dialOptions(n *config.Node) (o munin.DialOptions, err error) {
 	return o, nil
 }
 
+// newestOf is when the newest sample of a server was taken, zero if there is none.
+func (s *supervisor) newestOf(group, node string) (newest time.Time) {
+	last, err := s.lastOf(serverKey{group, node})
+	if err != nil {
+		return newest // then it is asked for more than is needed
+	}
+	for _, v := range last {
+		if t := time.UnixMilli(v.T); t.After(newest) {
+			newest = t
+		}
+	}
+	return newest
+}
+
 // noteNodes keeps in the catalogue which nodes answer, until ctx ends.
 func (s *supervisor) noteNodes(ctx context.Context) {
 	for {

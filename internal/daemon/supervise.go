@@ -74,7 +74,7 @@ func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host st
 	if s.set, err = probe.NewSet(probe.SetOptions{Host: h, Deliver: s.takeBuiltIn, Root: s.asRoot}); err != nil {
 		return nil, err
 	}
-	if s.nodes, err = probe.NewNodes(probe.NodesOptions{Host: h, Nodes: s.nodesOf(&conf.Watch), Deliver: s.take}); err != nil {
+	if s.nodes, err = probe.NewNodes(probe.NodesOptions{Host: h, Nodes: s.nodesOf(&conf.Watch), Deliver: s.take, Newest: s.newestOf}); err != nil {
 		return nil, err
 	}
 	if conf.Watch.MuninPlugins != "" {

@@ -59,6 +59,9 @@ type NodesOptions struct {
 	Host    *Host
 	Nodes   []Node
 	Deliver func([]Reading) // takes what was read, one call at a time
+	// Newest is when the newest sample of a node was taken, so that one that keeps history need not tell it twice after a
+	// restart; zero if there is none. nil: nobody knows.
+	Newest func(group, node string) time.Time
 	// Dial opens the conversation; nil: munin.Dial.
 	Dial func(context.Context, munin.Address, munin.DialOptions) (*munin.Client, error)
 }
@@ -98,7 +101,7 @@ func NewNodes(o NodesOptions) (*Nodes, error) {
 		}
 		seen[name] = true
 		interval := cmp.Or(node.Interval, nodeInterval)
-		p := &poll{node: node, h: o.Host, dial: dial, room: room, interval: interval, known: map[string]*known{}}
+		p := &poll{node: node, h: o.Host, dial: dial, room: room, interval: interval, known: map[string]*known{}, spool: spool{newest: o.Newest}}
 		n.polls = append(n.polls, p)
 		n.turns = append(n.turns, &turns{name: name, interval: interval, timeout: nodeTime, take: p.take, state: State{Name: name, Interval: interval}})
 	}
@@ -139,6 +142,7 @@ type poll struct {
 	room     chan struct{}
 	interval time.Duration
 	known    map[string]*known // by the name asked for and the plugin
+	spool    spool
 
 	mu    sync.Mutex
 	state NodeState
@@ -152,6 +156,7 @@ type known struct {
 	rate     time.Duration // update_rate; 0 if it has none
 	next     time.Duration // when it is to be asked again, if it has one
 	seen     bool          // in this poll
+	texted   texted
 }
 
 func (p *poll) said() NodeState {
@@ -175,14 +180,19 @@ func (p *poll) take(ctx context.Context) ([]Reading, error) {
 		return nil, err
 	}
 	defer c.Close()
-	if _, err := c.Cap(ctx); err != nil {
+	can, err := c.Cap(ctx)
+	if err != nil {
 		return nil, err
 	}
 	round := &round{poll: p, c: c}
 	for _, k := range p.known {
 		k.seen = false
 	}
-	err = round.all(ctx)
+	if slices.Contains(can, "spool") {
+		err = round.kept(ctx)
+	} else {
+		err = round.all(ctx)
+	}
 	for key, k := range p.known {
 		if err == nil && !k.seen {
 			delete(p.known, key)
@@ -199,6 +209,7 @@ type round struct {
 	*poll
 	c        *munin.Client
 	rs       []Reading
+	kinds    []*spooled // of rs, where the node keeps history
 	values   int
 	plugins  int
 	trouble  map[string]string
@@ -292,6 +303,7 @@ func (r *round) plugin(ctx context.Context, k *known, plugin, name string) error
 		return nil
 	}
 	var values []munin.Value
+	var texts []munin.Extinfo
 	got := false
 	if k.services == nil || k.dirty || now-k.at > configAge+phase(plugin, configAge/4) {
 		a, err := r.c.Config(ctx, plugin)
@@ -306,11 +318,11 @@ func (r *round) plugin(ctx context.Context, k *known, plugin, name string) error
 		if err != nil {
 			return err
 		}
-		values = a.Values
+		values, texts = a.Values, a.Extinfo
 	}
 	// A little early, or every second turn would be passed over.
 	k.next = now + k.rate - r.interval/2
-	r.add(k, name, values)
+	r.add(k, name, values, texts)
 	return nil
 }
 
@@ -340,7 +352,7 @@ func updates(services []*munin.Service) bool {
 }
 
 // add makes readings of the values. What no description names makes the description old.
-func (r *round) add(k *known, name string, values []munin.Value) {
+func (r *round) add(k *known, name string, values []munin.Value, texts []munin.Extinfo) {
 	at, since := r.h.Now(), r.h.Boot()
 	first := len(r.rs)
 	index := make(map[string]int, len(k.services))
@@ -349,7 +361,7 @@ func (r *round) add(k *known, name string, values []munin.Value) {
 			continue
 		}
 		index[s.Name] = len(r.rs)
-		r.rs = append(r.rs, Reading{Group: r.node.Group, Node: name, Service: s, At: at, Since: since})
+		r.rs = append(r.rs, Reading{Group: r.node.Group, Node: name, Service: k.texted.with(s, texts), At: at, Since: since})
 	}
 	for _, value := range values {
 		i, ok := index[value.Service]

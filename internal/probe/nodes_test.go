@@ -26,7 +26,8 @@ type said struct {
 	mu     sync.Mutex
 	answer map[string]string
 	asked  map[string]int
-	hangUp string // at this command
+	hangUp string                   // at this command
+	spool  func(since int64) string // what it kept; nil: it keeps nothing
 }
 
 func (n *said) say(command, answer string) {
@@ -71,6 +72,13 @@ func (n *said) serve(c net.Conn) {
 			return
 		case word == "cap":
 			text = "cap multigraph dirtyconfig\n"
+			if n.spool != nil {
+				text = "cap spool\n"
+			}
+		case word == "spoolfetch" && n.spool != nil:
+			var since int64
+			_, _ = fmt.Sscanf(command, "spoolfetch %d", &since)
+			text = n.spool(since) + ".\n"
 		case !ok && (word == "config" || word == "fetch"):
 			text = "# Unknown service\n.\n"
 		case word == "list":

@@ -64,7 +64,7 @@ type plugin struct {
 	dirty     bool                      // the description comes with the values: they are not asked for
 	unfit     bool                      // some value fitted no service
 	services  map[string]*munin.Service // as described
-	texted    map[string]*munin.Service // the same with the texts that came with values, of those that had some
+	texted    texted
 	order     []string
 }
 
@@ -212,9 +212,6 @@ func (t *plugin) describe(ctx context.Context) (values []munin.Value, at time.Ti
 	}
 	old := t.services
 	t.services, t.order = map[string]*munin.Service{}, nil
-	if t.texted == nil {
-		t.texted = map[string]*munin.Service{}
-	}
 	t.described, t.unfit, t.dirty = time.Now(), false, len(a.Values) > 0
 	rate := time.Duration(0)
 	for i := range a.Services {
@@ -260,24 +257,31 @@ func (t *plugin) readings(values []munin.Value, texts []munin.Extinfo, at time.T
 		}
 		of[v.Service] = append(of[v.Service], v)
 	}
-	said := map[string][]munin.Extinfo{}
-	for _, x := range texts {
-		said[x.Service] = append(said[x.Service], x)
-	}
 	for _, name := range t.order {
-		if len(of[name]) == 0 {
-			continue
+		if len(of[name]) > 0 {
+			rs = append(rs, Reading{Service: t.texted.with(t.services[name], texts), At: at, Since: since, Values: of[name]})
 		}
-		s := withTexts(t.services[name], said[name])
-		if s != t.services[name] {
-			if was := t.texted[name]; was != nil && was.Host == s.Host && was.Same(s) {
-				s = was
-			}
-			t.texted[name] = s
-		}
-		rs = append(rs, Reading{Service: s, At: at, Since: since, Values: of[name]})
 	}
 	return rs
+}
+
+// texted are the services that had texts with their values, with these, by name.
+type texted map[string]*munin.Service
+
+// with is s with those of the texts that are its own: the same as before if nothing has changed.
+func (t *texted) with(s *munin.Service, texts []munin.Extinfo) *munin.Service {
+	own := withTexts(s, texts)
+	if own == s {
+		return s
+	}
+	if was := (*t)[s.Name]; was != nil && was.Host == own.Host && was.Same(own) {
+		return was
+	}
+	if *t == nil {
+		*t = texted{}
+	}
+	(*t)[s.Name] = own
+	return own
 }
 
 // withTexts is s with the texts in the place of those that its fields had, which is s itself if they are the same.
@@ -285,7 +289,7 @@ func withTexts(s *munin.Service, texts []munin.Extinfo) *munin.Service {
 	own := s
 	for _, x := range texts {
 		f := own.Field(x.Field)
-		if f == nil {
+		if x.Service != s.Name || f == nil {
 			continue
 		}
 		if was, _ := f.Get("extinfo"); was == x.Text {
