@@ -16,6 +16,7 @@ import (
 	"tocsin/internal/config"
 	"tocsin/internal/munin"
 	"tocsin/internal/probe"
+	"tocsin/internal/tsdb"
 )
 
 // This file is how we speak with other servers in Munin's language: their nodes are asked, and an old master may ask us.
@@ -100,11 +101,11 @@ func dialOptions(n *config.Node) (o munin.DialOptions, err error) {
 
 // newestOf is when the newest sample of a server was taken, zero if there is none.
 func (s *supervisor) newestOf(group, node string) (newest time.Time) {
-	last, err := s.lastOf(serverKey{group, node})
+	all, err := s.db.Last(context.Background(), matcher("__name__", tsdb.Metric), matcher("group", group), matcher("node", node))
 	if err != nil {
 		return newest // then it is asked for more than is needed
 	}
-	for _, v := range last {
+	for _, v := range all {
 		if t := time.UnixMilli(v.T); t.After(newest) {
 			newest = t
 		}
