@@ -127,7 +127,7 @@ func (s *supervisor) noteNodes(ctx context.Context) {
 
 // beNode answers an old master, and tries again where it cannot.
 func (s *supervisor) beNode(ctx context.Context) {
-	server, err := munin.NewServer(&munin.Node{Name: s.own.name, Version: s.w.o.Version, Plugins: s.asPlugins, Read: s.asPlugin},
+	server, err := munin.NewServer(&munin.Node{Name: s.own.name, Version: s.w.o.Version, Plugins: s.asPlugins, Read: s.asPlugin, Spool: s.asSpool},
 		munin.ServeOptions{Allow: s.conf.Watch.MuninAllow, Log: s.log})
 	if err != nil {
 		s.log.Error("no master can ask us", "err", err)
@@ -153,7 +153,7 @@ func (s *supervisor) asPlugins() []munin.Plugin {
 	parents := map[string]*munin.Plugin{}
 	for name, k := range c.servers[s.own].services {
 		parent, _, child := strings.Cut(name, ".")
-		if k.desc == nil || k.values == nil && !child {
+		if k.desc == nil || k.values == nil {
 			continue // drawn of others, or not read since we began
 		}
 		p := parents[parent]
@@ -191,4 +191,75 @@ func (s *supervisor) asPlugin(_ context.Context, plugin string) (services []*mun
 	}
 	slices.SortFunc(services, func(a, b *munin.Service) int { return cmp.Compare(a.Name, b.Name) })
 	return services, values, nil
+}
+
+// What an old master gets of our history. It draws steps of five minutes, and keeps a day finer than an hour.
+const (
+	spoolDay    = 24 * time.Hour   // at most
+	spoolRecent = 2 * time.Hour    // of which it gets minutes; of what is older, five of them at a time
+	spoolSettle = 90 * time.Second // until a minute is over for plugins too, which are read once in it
+)
+
+// asSpool gives away what is stored of this machine since then, in steps that are over. What is stored are rates, so counters
+// are described as gauges: behind a master's RRD files that is the same.
+func (s *supervisor) asSpool(ctx context.Context, since int64, each func(*munin.Service, []munin.Value) error) error {
+	now := time.Now()
+	from, step := time.Unix(min(max(since, 0), now.Unix()), 0), time.Minute
+	if now.Sub(from) > spoolRecent {
+		step = 5 * time.Minute
+	}
+	if now.Sub(from) > spoolDay {
+		from = now.Add(-spoolDay)
+	}
+	to := now.Add(-spoolSettle).Truncate(step)
+	if !to.After(from) {
+		return nil
+	}
+	for _, desc := range s.readServices() {
+		var values []munin.Value
+		for _, f := range desc.Fields {
+			points, err := s.db.Read(ctx, tocsin.Series{Group: s.own.group, Node: s.own.name, Service: desc.Name, Field: f.Name}, from, to, step)
+			if err != nil {
+				return err
+			}
+			for _, p := range points {
+				values = append(values, munin.Value{Field: f.Name, At: p.T / 1000, V: p.Avg})
+			}
+		}
+		if len(values) == 0 {
+			continue
+		}
+		if err := each(asGauges(desc), values); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readServices are the services of this machine that were read since we began, by name.
+func (s *supervisor) readServices() (all []*munin.Service) {
+	c := s.known
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.servers[s.own].services {
+		if k.desc != nil && k.values != nil {
+			all = append(all, k.desc)
+		}
+	}
+	slices.SortFunc(all, func(a, b *munin.Service) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// asGauges is the service with rates in the place of counters.
+func asGauges(s *munin.Service) *munin.Service {
+	own := *s
+	own.Fields = slices.Clone(s.Fields)
+	for i := range own.Fields {
+		f := &own.Fields[i]
+		if f.Type() != munin.Gauge {
+			f.Attrs = slices.DeleteFunc(slices.Clone(f.Attrs), func(a munin.Attr) bool { return a.Name == "type" })
+			f.Attrs = append(f.Attrs, munin.Attr{Name: "type", Value: "GAUGE"})
+		}
+	}
+	return &own
 }

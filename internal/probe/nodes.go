@@ -190,7 +190,9 @@ func (p *poll) take(ctx context.Context) ([]Reading, error) {
 	}
 	if slices.Contains(can, "spool") {
 		err = round.kept(ctx)
-	} else {
+	}
+	// A node that began a moment ago has kept nothing yet, and may have plugins that can be asked.
+	if !slices.Contains(can, "spool") || errors.Is(err, errKeptNothing) && slices.Contains(can, "multigraph") {
 		err = round.all(ctx)
 	}
 	for key, k := range p.known {

@@ -28,6 +28,7 @@ type said struct {
 	asked  map[string]int
 	hangUp string                   // at this command
 	spool  func(since int64) string // what it kept; nil: it keeps nothing
+	also   string                   // what it can besides that
 }
 
 func (n *said) say(command, answer string) {
@@ -73,7 +74,7 @@ func (n *said) serve(c net.Conn) {
 		case word == "cap":
 			text = "cap multigraph dirtyconfig\n"
 			if n.spool != nil {
-				text = "cap spool\n"
+				text = "cap spool" + n.also + "\n"
 			}
 		case word == "spoolfetch" && n.spool != nil:
 			var since int64

@@ -40,6 +40,8 @@ type spooled struct {
 	at   int   // its reading in this poll, counted from 1; 0: it has none
 }
 
+var errKeptNothing = fmt.Errorf("it answers, and has kept nothing of the last %v: does munin-asyncd run there?", spoolBack)
+
 // kept asks a node that keeps history for what it has since the last poll. So what was read while nobody could ask the node
 // comes in with the time at which it was.
 func (r *round) kept(ctx context.Context) error {
@@ -66,7 +68,7 @@ func (r *round) kept(ctx context.Context) error {
 	case err != nil:
 		return err
 	case s.last == 0:
-		return fmt.Errorf("it answers, and has kept nothing of the last %v: does munin-asyncd run there?", spoolBack)
+		return errKeptNothing
 	case now.Sub(time.Unix(s.last, 0)) > spoolQuiet:
 		return fmt.Errorf("it answers, and has kept nothing since %s: does munin-asyncd run there?", time.Unix(s.last, 0).Format(time.DateTime))
 	}

@@ -160,6 +160,32 @@ func TestPollSpoolTrouble(t *testing.T) {
 	}
 }
 
+// A node that is asked live as long as it has kept nothing is asked for what it kept from then on; nothing comes twice.
+func TestPollSpoolOfAYoungNode(t *testing.T) {
+	k, p, pass := keeping(t, 0)
+	began := k.now + 150
+	k.began = began
+	n := &said{banner: "mail1", spool: k.spool, also: " multigraph", answer: map[string]string{
+		"list": "load", "config load": "graph_title Load\nload.label load\n", "fetch load": "load.value 9\n",
+	}}
+	p.dial = n.dial
+	rates := NewRates(RatesOptions{})
+	var got []string
+	for range 6 {
+		for _, rd := range take(t, p) {
+			for _, s := range rates.Samples(nil, &rd) {
+				if s.Series.Service == "load" {
+					got = append(got, fmt.Sprintf("%d=%v", s.T/1000-began, s.Value))
+				}
+			}
+		}
+		pass(time.Minute)
+	}
+	if got, want := strings.Join(got[:4], " "), fmt.Sprintf("-150=9 -90=9 -30=9 0=%d", began%7); got != want || n.count() == "" {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // Texts that come with values are the field's, and what stays the same stays the same in memory.
 func TestPollExtinfo(t *testing.T) {
 	n := &said{banner: "web1", answer: map[string]string{
