@@ -154,3 +154,11 @@ func (l *Locale) AndMore(all []string, most int) string {
 	}
 	return strings.Join(shown, ", ") + " " + l.T("list.more", "n", len(all)-most)
 }
+
+// Decimal writes a number that is text already ("-1.25", "1.0e+06") with the language's decimal sign.
+func (l *Locale) Decimal(s string) string {
+	if l.tag == "fr" {
+		s = strings.Replace(s, ".", ",", 1)
+	}
+	return s
+}
