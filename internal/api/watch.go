@@ -157,7 +157,8 @@ type Token struct {
 	Made  time.Time `json:"made"`
 }
 
-// SuperviseOperations are what the watch process's handler calls about what it supervises. Every field must be set.
+// SuperviseOperations are what the watch process's handler calls about what it supervises. Every field must be set, but
+// Warnings may be nil.
 type SuperviseOperations struct {
 	Servers   func(context.Context) (Servers, error)
 	Server    func(ctx context.Context, group, name string) (ServerDetail, error) // group "*": any, if there is one of that name
@@ -171,6 +172,7 @@ type SuperviseOperations struct {
 	Import func(context.Context, io.Reader) (History, error)
 	// Questions are Prometheus's; an error says why nobody can be asked now.
 	Questions func() (*Samples, error)
+	Warnings  *AlertOperations
 }
 
 // superviseHandlers serves them to whoever may reach the socket.
@@ -198,6 +200,9 @@ func superviseHandlers(mux *http.ServeMux, op *SuperviseOperations) {
 	change(mux, "POST /v1/server/forget", func(ctx context.Context, r ServerRequest) (Change, error) { return op.Forget(ctx, r.Group, r.Name) })
 	mux.HandleFunc("PUT "+importPath, importHandler(op.Import))
 	samplesHandlers(mux, op.Questions)
+	if op.Warnings != nil {
+		alertHandlers(mux, op.Warnings)
+	}
 }
 
 // ServerRequest names a server.

@@ -85,4 +85,4 @@ CREATE TABLE token (
 	hash  BLOB    NOT NULL,
 	made  INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-`, usersSchema, outboxSchema, repeatsSchema}
+`, usersSchema, outboxSchema, repeatsSchema, incidentsSchema}
