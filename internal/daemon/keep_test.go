@@ -142,3 +142,20 @@ func TestStarter(t *testing.T) {
 		t.Error("started without a starter")
 	}
 }
+
+// What a program said when it crashed is logged from its first line on; what merely ended badly said its reason already.
+func TestLogCrash(t *testing.T) {
+	var log strings.Builder
+	s := starting{o: StarterOptions{Log: slog.New(slog.NewTextHandler(&log, nil))}}
+	s.logCrash(theWatch, &exec.ExitError{Program: "tocsin", Code: 1, Stderr: "no room"})
+	if log.Len() > 0 {
+		t.Errorf("logged %s", log.String())
+	}
+	lines := make([]string, 3*mostCrashLines)
+	lines[0], lines[1] = "panic: index out of range [5]", "goroutine 7 [running]:"
+	s.logCrash(theWatch, fmt.Errorf("run: %w", &exec.ExitError{Program: "tocsin", Code: 2, Crash: lines}))
+	got := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(got) != mostCrashLines || !strings.HasSuffix(got[0], `msg=crashed service=watch err="panic: index out of range [5]"`) || !strings.Contains(got[1], "goroutine 7") {
+		t.Errorf("%d lines, the first two %q", len(got), got[:min(2, len(got))])
+	}
+}

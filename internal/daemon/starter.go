@@ -157,12 +157,27 @@ func (s *starting) start(what string, c exec.Command, life *os.File) error {
 		if life != nil {
 			_ = life.Close()
 		}
+		s.logCrash(what, err)
 		s.mu.Lock()
 		delete(s.running, what)
 		s.mu.Unlock()
 		s.tell(what, err)
 	}()
 	return nil
+}
+
+// mostCrashLines is how much of a crash is logged: what went wrong, and where.
+const mostCrashLines = 40
+
+// logCrash logs what a program of ours said when it crashed, which nobody can ask for again.
+func (s *starting) logCrash(what string, err error) {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return
+	}
+	for _, line := range exit.Crash[:min(len(exit.Crash), mostCrashLines)] {
+		s.o.Log.Error("crashed", "service", what, "err", line)
+	}
 }
 
 // tell tells the guard, if it still listens.

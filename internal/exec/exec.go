@@ -100,7 +100,9 @@ type ExitError struct {
 	Program string // its name, without the folder
 	Code    int    // -1: ended by Signal
 	Signal  string // "" if it exited
-	Stderr  string // the last line it wrote to standard error, without control characters
+	Stderr  string // the last line it wrote to standard error, without control characters; of a crash the first
+	// Crash is what a Go program said when it crashed, line by line, 8 KiB at most, without control characters; none if it did not.
+	Crash []string
 }
 
 // Error is "sshd: no hostkeys available (exit code 1)".
@@ -204,11 +206,17 @@ func start(ctx context.Context, c Command, stdout io.Writer) (*Child, error) {
 	return child, nil
 }
 
+// goCrashed is the exit code of a Go program that panicked (src/runtime/panic.go).
+const goCrashed = 2
+
 // exitError describes how a program ended that did not exit with 0.
 func (c *Child) exitError(state *os.ProcessState) error {
 	e := &ExitError{Program: filepath.Base(c.cmd.Path), Code: state.ExitCode(), Stderr: c.stderr.lastLine()}
 	if s, ok := state.Sys().(syscall.WaitStatus); ok && s.Signaled() {
 		e.Signal = s.Signal().String()
+	}
+	if lines := c.stderr.crashed(); len(lines) > 0 && (e.Code == goCrashed || e.Signal != "") {
+		e.Stderr, e.Crash = lines[0], lines
 	}
 	return e
 }

@@ -329,3 +329,37 @@ func TestGroups(t *testing.T) {
 		t.Errorf("groups %q, %v", got, err)
 	}
 }
+
+// What a Go program says when it crashes is kept from its first line on, however much follows.
+func TestCrash(t *testing.T) {
+	const stack = `goroutine 7 [running]:\nmain.read(...)\n\t/src/main.go:12 +0x1d\n`
+	for _, tt := range []struct {
+		name, script string
+		first        string // "": no crash
+	}{
+		{"panic", `printf 'starting\npanic: index out of range [5]\n\n` + stack + `' >&2; exit 2`, "panic: index out of range [5]"},
+		{"all goroutines", `printf 'fatal error: concurrent map writes\n\n` + stack + `' >&2; yes 'goroutine 8 [select]:' | head -c 100000 >&2; exit 2`, "fatal error: concurrent map writes"},
+		{"in pieces", `printf 'a\npan' >&2; printf 'ic: tw' >&2; printf 'ice\n` + stack + `' >&2; exit 2`, "panic: twice"},
+		{"another exit code", `printf 'panic: no\n' >&2; exit 1`, ""},
+		{"in the middle of a line", `printf 'no panic: here\n' >&2; exit 2`, ""},
+	} {
+		_, err := Run(t.Context(), Command{Path: "/bin/sh", Args: []string{"-c", tt.script}})
+		var exit *ExitError
+		switch {
+		case !errors.As(err, &exit):
+			t.Errorf("%s: %v", tt.name, err)
+		case tt.first == "":
+			if exit.Crash != nil {
+				t.Errorf("%s: %q is no crash", tt.name, exit.Crash)
+			}
+		default:
+			size := 0
+			for _, line := range exit.Crash {
+				size += len(line) + 1
+			}
+			if exit.Stderr != tt.first || len(exit.Crash) < 4 || exit.Crash[0] != tt.first || exit.Crash[1] != "goroutine 7 [running]:" || exit.Crash[2] != "main.read(...)" || size > maxCrash {
+				t.Errorf("%s: %q, %d bytes of %.300q", tt.name, exit.Stderr, size, exit.Crash)
+			}
+		}
+	}
+}
