@@ -42,6 +42,7 @@ var floors = map[string]struct {
 	"tocsin/internal/graph":       {floor: 2},
 	"tocsin/internal/alert":       {floor: 2},
 	"tocsin/internal/notify":      {floor: 2},
+	"tocsin/internal/reputation":  {floor: 2},
 	"tocsin/internal/api":         {floor: 3},
 	"tocsin/internal/web":         {floor: 3, except: []string{"tocsin/internal/api"}}, // pages ask the guard as a command does
 	"tocsin/internal/daemon":      {floor: 4},
@@ -51,6 +52,7 @@ var floors = map[string]struct {
 	"tocsin/e2e/lab":              {floor: 5},
 	"tocsin/e2e/demo":             {floor: 5, except: []string{"tocsin/e2e/lab"}},
 	"tocsin/bench":                {floor: 5, except: []string{"tocsin/e2e/lab"}},
+	"tocsin/bench/reputation":     {floor: 5},
 
 	"tocsin/internal/abuseipdb/fake": {floor: 1}, // a server for tests
 }
