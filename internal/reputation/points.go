@@ -63,5 +63,5 @@ func score(p Points) int {
 	if p <= 0 {
 		return 0
 	}
-	return min(100, int(400*(One-halved(p*10/9))/(3*One)))
+	return min(100, int(400*(One-halved((p*10+8)/9))/(3*One)))
 }

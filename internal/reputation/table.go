@@ -219,7 +219,7 @@ func (s *shard) keep(rows []row, names uint16) uint32 {
 			days[i] = rows[i].day
 		}
 		slices.Sort(days)
-		names = max(names, days[over])
+		names = max(names, days[over]+1)
 	}
 	byDay := map[uint16]row{}
 	for i := range rows {
