@@ -115,13 +115,13 @@ func TestPrintProbes(t *testing.T) {
 		{Name: "mail1", Kind: "node", On: true, Every: 60, Repeats: []api.Repeat{{Probe: "sympa", Of: "postfix_mailvolume"}}},
 		{Name: "df", Kind: "plugin", On: true, Every: 60, Cost: 13.2, Longest: 20, Doubles: []string{"a built-in probe, whose values are kept"}},
 		{Name: "sympa", Kind: "built-in", On: true, Every: 60, Repeats: []api.Repeat{{Probe: "sympa", Of: "postfix"}}, Why: "one\nspool"},
-		{Name: "apache", Kind: "built-in", Every: 10, Why: strings.Repeat("é", 200)},
+		{Name: "apache", Kind: "plugin", Every: 10, Why: strings.Repeat("é", 200)},
 		{Name: "bind", Kind: "built-in", Every: 10},
 	})
 	want := "PROBE   KIND      EVERY  COST      LONGEST   FAILED  NOTE\n" +
-		"apache  built-in  10s    0.00 ms   0.00 ms   0       off: " + strings.Repeat("é", 92) + "...\n" +
 		"bind    built-in  10s    0.00 ms   0.00 ms   0       off: not read yet\n" +
 		"sympa   built-in  1m0s   0.00 ms   0.00 ms   0       repeats postfix; one\\nspool\n" +
+		"apache  plugin    10s    0.00 ms   0.00 ms   0       off: " + strings.Repeat("é", 92) + "...\n" +
 		"df      plugin    1m0s   13.20 ms  20.00 ms  0       doubles a built-in probe, whose values are kept\n" +
 		"mail1   node      1m0s   0.00 ms   0.00 ms   0       sympa repeats postfix_mailvolume\n"
 	if b.String() != want {

@@ -178,8 +178,11 @@ func (*probesCmd) Run(e *env) error {
 	return e.print(all, func(w io.Writer) { printProbes(w, all.Probes) })
 }
 
-// mostOfNote is how many letters of a note are shown to a person.
-const mostOfNote = 100
+// How many letters of a note are shown to a person. Those of built-in probes say what to add to whose configuration.
+const (
+	mostOfNote = 100
+	mostOfOurs = 240
+)
 
 func printProbes(w io.Writer, all []api.Probe) {
 	kinds := []string{"built-in", "plugin", "node"}
@@ -214,8 +217,12 @@ func noteOf(p *api.Probe) string {
 		notes = append(notes, p.Why)
 	}
 	note := []rune(tocsin.Printable(strings.Join(notes, "; ")))
-	if len(note) > mostOfNote {
-		note = append(note[:mostOfNote-3], '.', '.', '.') // --json has all
+	most := mostOfNote
+	if p.Kind == "built-in" {
+		most = mostOfOurs
+	}
+	if len(note) > most {
+		note = append(note[:most-3], '.', '.', '.') // --json has all
 	}
 	return string(note)
 }

@@ -156,7 +156,8 @@ func (r *runner) do(ctx context.Context, j exec.Job) exec.Result {
 		return r.munin.do(ctx, plugin, j)
 	}
 	if name, ok := strings.CutPrefix(j.Entry, "probe/"); ok && j.Do == "read" {
-		return exec.Result{Ran: true, Out: probe.EncodeReadings(r.probe.Read(ctx, name))}
+		out, used := r.probe.ReadPacked(ctx, name)
+		return exec.Result{Ran: true, Out: out, CPU: int64(used)}
 	}
 	if j.Do == askForward || j.Do == askReverse {
 		result, err := r.names.Do(ctx, exec.Job{Do: j.Do, Values: j.Values})

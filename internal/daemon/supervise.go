@@ -209,17 +209,18 @@ func (s *supervisor) serverOf(r *probe.Reading) serverKey {
 }
 
 // asRoot has the runner read a probe that only root may.
-func (s *supervisor) asRoot(ctx context.Context, name string) ([]probe.Reading, error) {
+func (s *supervisor) asRoot(ctx context.Context, name string) ([]probe.Reading, time.Duration, error) {
 	r, err := s.runner.Do(ctx, exec.Job{Entry: "probe/" + name, Do: "read"})
 	switch {
 	case errors.Is(err, exec.ErrUnreachable):
-		return nil, &probe.Off{Why: "only root may read it, and no runner listens at " + RunnerSocket(s.conf.Socket)}
+		return nil, 0, &probe.Off{Why: "only root may read it, and no runner listens at " + RunnerSocket(s.conf.Socket)}
 	case err != nil:
-		return nil, err
+		return nil, 0, err
 	case r.Problem != "":
-		return nil, errors.New(r.Problem)
+		return nil, 0, errors.New(r.Problem)
 	}
-	return probe.DecodeReadings(r.Out)
+	rs, err := probe.DecodeReadings(r.Out)
+	return rs, time.Duration(r.CPU), err
 }
 
 // serve answers programs over the network, and tries again where it cannot.

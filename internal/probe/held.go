@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -84,4 +85,13 @@ func (p *Probe) timeout(interval time.Duration) time.Duration {
 		return p.Interval
 	}
 	return interval
+}
+
+// ReadPacked is Read for another process: what EncodeReadings makes of it, and the processor time that it took.
+func (r *Rooted) ReadPacked(ctx context.Context, name string) (packed string, used time.Duration) {
+	runtime.LockOSThread() // so that its processor time is known
+	defer runtime.UnlockOSThread()
+	before := threadTime()
+	packed = EncodeReadings(r.Read(ctx, name))
+	return packed, threadTime() - before
 }

@@ -14,8 +14,9 @@ type SetOptions struct {
 	Probes []Probe // nil: the table
 	// Deliver takes what was read, one call at a time. Everything waits for it, so it should only hand on.
 	Deliver func([]Reading)
-	// Root reads a probe marked Root; nil if we are root ourselves. An Off error means the same as from a reader.
-	Root func(ctx context.Context, name string) ([]Reading, error)
+	// Root reads a probe marked Root, and says what processor time that took elsewhere; nil if we are root ourselves. An Off
+	// error means the same as from a reader.
+	Root func(ctx context.Context, name string) ([]Reading, time.Duration, error)
 }
 
 // Set runs the built-in probes.
@@ -43,14 +44,18 @@ func NewSet(o SetOptions) (*Set, error) {
 		if interval == 0 {
 			interval = usual
 		}
-		take := (&held{p: &p, h: o.Host}).read
-		if p.Root && o.Root != nil {
-			take = func(ctx context.Context) ([]Reading, error) { return o.Root(ctx, p.Name) }
-		}
-		s.turns = append(s.turns, &turns{
-			name: p.Name, interval: interval, timeout: p.timeout(interval), take: take,
+		t := &turns{
+			name: p.Name, interval: interval, timeout: p.timeout(interval), take: (&held{p: &p, h: o.Host}).read,
 			state: State{Name: p.Name, Interval: interval, Root: p.Root, Doubles: p.Doubles},
-		})
+		}
+		if p.Root && o.Root != nil {
+			t.take = func(ctx context.Context) ([]Reading, error) {
+				rs, used, err := o.Root(ctx, p.Name)
+				t.spent.Add(int64(used))
+				return rs, err
+			}
+		}
+		s.turns = append(s.turns, t)
 	}
 	return s, nil
 }

@@ -240,12 +240,12 @@ func TestPanic(t *testing.T) {
 func TestRootIsAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
-		o := SetOptions{Root: func(_ context.Context, name string) ([]Reading, error) {
+		o := SetOptions{Root: func(_ context.Context, name string) ([]Reading, time.Duration, error) {
 			asked++
 			if asked > 3 {
-				return nil, &Off{Why: "no queue of postfix"}
+				return nil, 0, &Off{Why: "no queue of postfix"}
 			}
-			return []Reading{{Service: &munin.Service{Name: "from-the-runner"}}}, nil
+			return []Reading{{Service: &munin.Service{Name: "from-the-runner"}}}, time.Second, nil
 		}}
 		p := &scripted{root: true, interval: time.Minute}
 		states, delivered := run(t, 4*time.Minute, o, map[string]*scripted{"postfix": p})
@@ -254,6 +254,8 @@ func TestRootIsAsked(t *testing.T) {
 		}
 		if s := states["postfix"]; s.On || s.Why != "no queue of postfix" || !s.Root {
 			t.Errorf("postfix is %+v, want off", s)
+		} else if s.CPU < 3*time.Second/4 || s.CPU > time.Second { // three of four readings took a second of the runner's
+			t.Errorf("a reading of postfix costs %s", s.CPU)
 		}
 	})
 }

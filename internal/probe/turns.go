@@ -26,9 +26,9 @@ type turns struct {
 	interval time.Duration
 	timeout  time.Duration
 	take     func(ctx context.Context) ([]Reading, error)
-	// elsewhere says that the work is done by another process: its processor time is added to spent, and ours does not count.
+	// elsewhere says that the work is done by another process, and our own processor time does not count.
 	elsewhere bool
-	spent     atomic.Int64         // nanoseconds, of the reading under way
+	spent     atomic.Int64         // nanoseconds of processor time of other processes, of the reading under way
 	every     func() time.Duration // what the interval shall be after a reading; nil: it stays
 
 	mu    sync.Mutex
@@ -54,7 +54,7 @@ type State struct {
 	FailedAt time.Time     // when what fails now began to fail: "unknown since"; zero if it does not
 	Took     time.Duration // mean time of a reading, waiting included
 	Longest  time.Duration // the longest one
-	CPU      time.Duration // mean processor time of a reading: of this thread, and of a plugin that of its process
+	CPU      time.Duration // mean processor time of a reading: of this thread, and of the process that did the work
 }
 
 type outcome struct {
@@ -149,7 +149,7 @@ func (t *turns) once(ctx context.Context) (o outcome) {
 	defer runtime.UnlockOSThread()
 	start, used := time.Now(), threadTime()
 	o.rs, o.err = t.take(ctx)
-	o.took, o.used = time.Since(start), threadTime()-used
+	o.took, o.used = time.Since(start), threadTime()-used+time.Duration(t.spent.Swap(0))
 	return o
 }
 
