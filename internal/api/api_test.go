@@ -307,3 +307,34 @@ func TestMetricsFormat(t *testing.T) {
 		t.Errorf("page:\n%s\nwant:\n%s", out.String(), want)
 	}
 }
+
+// Whom bans are about is packed, and what is cut off of it is left out.
+func TestPackedBans(t *testing.T) {
+	path := serve(t, Operations{Tally: func(_ context.Context, addrs bool) (out Tally, err error) {
+		if addrs {
+			out.Addrs.Add(netip.MustParseAddr("2001:db8::7"), true, false)
+			out.Addrs.Add(netip.MustParseAddr("192.0.2.7"), false, true)
+		}
+		return out, nil
+	}})
+	c := NewClient(path)
+	if got, err := c.Tally(t.Context(), false); err != nil || got.Addrs != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	got, err := c.Tally(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut, want := range map[int]string{0: "2001:db8::7 true false, 192.0.2.7 false true, ", 1: "2001:db8::7 true false, ", 5: "2001:db8::7 true false, ", 6: "", 22: ""} {
+		var b strings.Builder
+		for a, bits := range got.Addrs[:len(got.Addrs)-cut].All {
+			fmt.Fprintf(&b, "%s %v %v, ", a, bits.Active(), bits.Day())
+		}
+		if b.String() != want {
+			t.Errorf("without the last %d bytes: %q, want %q", cut, b.String(), want)
+		}
+	}
+	for range got.Addrs.All {
+		break // who has enough may stop
+	}
+}

@@ -64,6 +64,15 @@ func (c *Client) Bans(ctx context.Context, q BansQuery) (Bans, error) {
 	return get[Bans](ctx, c, "/v1/bans", q.values())
 }
 
+// Tally counts the bans in force and those of the last 24 hours; with addrs it says whom they are about.
+func (c *Client) Tally(ctx context.Context, addrs bool) (Tally, error) {
+	v := url.Values{}
+	if addrs {
+		v.Set("addrs", "1")
+	}
+	return get[Tally](ctx, c, "/v1/bans/tally", v)
+}
+
 // Jail asks for one jail with everything it was told. The error of a jail that is not there has CodeNoJail.
 func (c *Client) Jail(ctx context.Context, name string) (JailDetail, error) {
 	return get[JailDetail](ctx, c, "/v1/jails/"+url.PathEscape(name), nil)

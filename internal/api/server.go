@@ -35,6 +35,7 @@ type Operations struct {
 	Status  func(context.Context) (Status, error)
 	Doctor  func(context.Context) (Doctor, error)
 	Bans    func(context.Context, BansQuery) (Bans, error)
+	Tally   func(ctx context.Context, addrs bool) (Tally, error)
 	Why     func(context.Context, netip.Addr) (Why, error)
 	WhyID   func(ctx context.Context, id string) (Why, error) // of what is no address
 	Allowed func(context.Context) (Allowed, error)
@@ -71,6 +72,7 @@ func Handler(op Operations) http.Handler {
 		}
 		return op.Bans(r.Context(), q)
 	})
+	look(mux, "GET /v1/bans/tally", func(r *http.Request) (any, error) { return op.Tally(r.Context(), r.URL.Query().Get("addrs") == "1") })
 	look(mux, "GET /v1/jails/{name}", func(r *http.Request) (any, error) { return op.Jail(r.Context(), r.PathValue("name")) })
 	look(mux, "GET /v1/banned", func(r *http.Request) (any, error) { return op.Banned(r.Context(), r.URL.Query().Get("jail")) })
 	look(mux, "GET /v1/why", func(r *http.Request) (any, error) {

@@ -20,6 +20,7 @@ const (
 	SchemaError   = "tocsin.error/1"
 	SchemaJail    = "tocsin.jail/1"
 	SchemaBanned  = "tocsin.banned/1"
+	SchemaTally   = "tocsin.tally/1"
 )
 
 // What the guard does with the firewall (Status.Mode).
@@ -198,6 +199,73 @@ type BansQuery struct {
 	Limit  int           // 0: 1000, or 100 with the evidence; at most ten times as many
 	Detail bool          // with the evidence
 }
+
+// Tally counts bans, for graphs. However many there are it is short.
+type Tally struct {
+	Schema string     `json:"schema"`
+	Counts []BanCount `json:"counts"`
+	Addrs  PackedBans `json:"addrs"` // whom they are about, of at most 200,000; null unless it was asked for
+}
+
+// BanCount counts the bans of one jail on the same ports.
+type BanCount struct {
+	Jail   string   `json:"jail"`
+	Ports  []uint16 `json:"ports"` // empty: all
+	Active int      `json:"active"`
+	Day    int      `json:"day"` // taken within 24 hours
+}
+
+// PackedBans are bans in few bytes each: one with bits, and the 4 or 16 of the address.
+type PackedBans []byte
+
+// The bits.
+const (
+	packedActive = 1 << iota
+	packedDay
+	packed6
+)
+
+// Add adds a ban.
+func (p *PackedBans) Add(addr netip.Addr, active, day bool) {
+	var bits byte
+	if active {
+		bits |= packedActive
+	}
+	if day {
+		bits |= packedDay
+	}
+	if addr.Is6() {
+		bits |= packed6
+	}
+	*p = append(append(*p, bits), addr.AsSlice()...)
+}
+
+// All are the bans. What is cut off is left out.
+func (p PackedBans) All(yield func(addr netip.Addr, bits PackedBits) bool) {
+	for len(p) > 0 {
+		n := 1 + 4
+		if p[0]&packed6 != 0 {
+			n = 1 + 16
+		}
+		if len(p) < n {
+			return
+		}
+		addr, _ := netip.AddrFromSlice(p[1:n])
+		if !yield(addr, PackedBits(p[0])) {
+			return
+		}
+		p = p[n:]
+	}
+}
+
+// PackedBits say how it is with a ban.
+type PackedBits byte
+
+// Active says whether it is in force.
+func (b PackedBits) Active() bool { return b&packedActive != 0 }
+
+// Day says whether it was taken within 24 hours.
+func (b PackedBits) Day() bool { return b&packedDay != 0 }
 
 // BanRequest asks to ban somebody by hand.
 type BanRequest struct {

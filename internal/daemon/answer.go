@@ -106,6 +106,29 @@ func (g *Guard) bans(_ context.Context, q api.BansQuery) (api.Bans, error) {
 	return api.Bans{Schema: api.SchemaBans, Mode: mode, Bans: wireBans(rows[:min(q.Limit, len(rows))], now), More: len(rows) > q.Limit}, nil
 }
 
+// mostTallied is of how many bans it is said whom they are about: 1 MB of addresses.
+const mostTallied = 200_000
+
+// tallyBans counts the bans in force and those of the last 24 hours.
+func (g *Guard) tallyBans(_ context.Context, addrs bool) (api.Tally, error) {
+	now, most := time.Now(), 0
+	if addrs {
+		most = mostTallied
+	}
+	counts, about, err := g.store.TallyBans(now.Add(-24*time.Hour), now, most)
+	if err != nil {
+		return api.Tally{}, fmt.Errorf("count bans: %w", err)
+	}
+	out := api.Tally{Schema: api.SchemaTally, Counts: make([]api.BanCount, len(counts))}
+	for i, c := range counts {
+		out.Counts[i] = api.BanCount{Jail: c.Jail, Ports: append([]uint16{}, c.Ports...), Active: c.Active, Day: c.Taken}
+	}
+	for _, a := range about {
+		out.Addrs.Add(a.Addr, a.Active, a.Taken)
+	}
+	return out, nil
+}
+
 func wireBans(rows []store.Ban, now time.Time) []api.Ban {
 	out := make([]api.Ban, 0, len(rows))
 	for i := range rows {

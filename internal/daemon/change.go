@@ -21,7 +21,7 @@ const operatorJail = "operator"
 
 func (g *Guard) operations() api.Operations {
 	return api.Operations{
-		Status: g.status, Doctor: g.doctor, Bans: g.bans, Why: g.why, WhyID: g.whyID, Allowed: g.allowed, Metrics: g.metrics,
+		Status: g.status, Doctor: g.doctor, Bans: g.bans, Tally: g.tallyBans, Why: g.why, WhyID: g.whyID, Allowed: g.allowed, Metrics: g.metrics,
 		Ban: g.ban, Unban: g.unban, Allow: g.allow, Off: g.moveExitBy, Reload: g.reloadNow,
 		Jail: g.jailDetail, Banned: g.bannedNow, Reopen: g.reopen,
 		Decisions: g.decisions, Spared: g.spared, Lists: g.listStates, TakeList: g.takeList, DropList: g.dropList, MayShare: mayShare,

@@ -424,6 +424,17 @@ func TestByHand(t *testing.T) {
 	if err != nil || len(list.Bans) != 5 {
 		t.Fatalf("Bans() = %d bans, %v; want 5", len(list.Bans), err)
 	}
+	tally, err := w.Tally(ctx, true)
+	active, of := 0, 0
+	for _, c := range tally.Counts {
+		active += c.Active
+	}
+	for range tally.Addrs.All {
+		of++
+	}
+	if err != nil || active != 5 || of != 5 {
+		t.Errorf("Tally() counts %d bans of %d addresses, %v; want 5", active, of, err)
+	}
 	if y := w.why("198.18.2.2"); !y.Banned || y.Bans[0].Until != nil {
 		t.Errorf("a ban without end: %+v", y.Bans)
 	}

@@ -364,20 +364,13 @@ func (s *supervisor) sumOf(ctx context.Context, all []tocsin.Series, from, to ti
 	return points, nil
 }
 
-// mostBansRead is how many bans of a day are counted; what is over is not in the graphs.
-const mostBansRead = 10_000
-
 // guardNumbers asks the guard what it did, for the graphs of bans.
 func (s *supervisor) guardNumbers(ctx context.Context) (*probe.Guard, error) {
 	status, err := s.w.guard.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
-	day, err := s.w.guard.Bans(ctx, api.BansQuery{All: true, Since: 24 * time.Hour, Limit: mostBansRead})
-	if err != nil {
-		return nil, err
-	}
-	now, err := s.w.guard.Bans(ctx, api.BansQuery{Limit: mostBansRead})
+	tally, err := s.w.guard.Tally(ctx, s.conf.Watch.Country != "")
 	if err != nil {
 		return nil, err
 	}
@@ -389,11 +382,13 @@ func (s *supervisor) guardNumbers(ctx context.Context) (*probe.Guard, error) {
 	for _, j := range status.Jails {
 		g.Jails = append(g.Jails, probe.GuardJail{Name: j.Name, Failures: uint64(j.Failures), Logins: uint64(j.Logins), Bans: uint64(j.Bans)})
 	}
-	yesterday := time.Now().Add(-24 * time.Hour)
-	older := slices.DeleteFunc(now.Bans, func(b api.Ban) bool { return b.At.After(yesterday) })
-	for _, b := range slices.Concat(day.Bans, older) {
-		p, _ := netip.ParsePrefix(b.Prefix) // none: the id is no address
-		g.Bans = append(g.Bans, probe.GuardBan{Jail: b.Jail, Prefix: p, Ports: b.Ports, At: b.At, Active: b.Active})
+	for _, c := range tally.Counts {
+		g.Bans = append(g.Bans, probe.GuardBans{Jail: c.Jail, Ports: c.Ports, Active: c.Active, Day: c.Day})
+	}
+	g.Addrs = func(yield func(probe.GuardAddr) bool) {
+		tally.Addrs.All(func(addr netip.Addr, bits api.PackedBits) bool {
+			return yield(probe.GuardAddr{Addr: addr, Active: bits.Active(), Day: bits.Day()})
+		})
 	}
 	for _, l := range lists.Lists {
 		g.Lists = append(g.Lists, probe.GuardList{Name: l.Name, Entries: l.Entries, Packets: l.Packets})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"net/netip"
 	"os"
 	"slices"
@@ -20,7 +21,8 @@ import (
 // Guard is what the guard knows, as Host.Guard brings it.
 type Guard struct {
 	Jails   []GuardJail // in the order of the configuration
-	Bans    []GuardBan  // in force, and those taken within the last 24 hours; one that was made longer counts once
+	Bans    []GuardBans
+	Addrs   iter.Seq[GuardAddr] // whom these are about, not of all perhaps
 	Lists   []GuardList
 	Reports GuardReports
 }
@@ -31,13 +33,18 @@ type GuardJail struct {
 	Failures, Logins, Bans uint64
 }
 
-// GuardBan is one ban.
-type GuardBan struct {
+// GuardBans counts the bans of one jail on the same ports.
+type GuardBans struct {
 	Jail   string
-	Prefix netip.Prefix // zero if the id is no address
-	Ports  []uint16     // empty: all
-	At     time.Time
-	Active bool
+	Ports  []uint16 // empty: all
+	Active int      // in force
+	Day    int      // taken within the last 24 hours
+}
+
+// GuardAddr is whom one ban is about.
+type GuardAddr struct {
+	Addr        netip.Addr
+	Active, Day bool
 }
 
 // GuardList is one list of other people's.
@@ -150,21 +157,22 @@ func (r *guardReader) readings(g *Guard) []Reading {
 		failures.add(field, label, float64(j.Failures))
 		logins.add(field, label, float64(j.Logins))
 	}
-	since := r.h.Now().Add(-24 * time.Hour)
+	var active, ofDay int
 	for _, b := range g.Bans {
 		field, label := fieldName(b.Jail), plain(b.Jail)
-		code, land := r.countries.of(b.Prefix)
-		count := func(byJail, byPort, byLand *tally) {
-			byJail.add(field, label, 1)
-			addPorts(byPort, b.Ports)
-			addBounded(byLand, code, land, maxCountries)
+		for _, of := range []struct {
+			n             int
+			byJail, ports *tally
+		}{{b.Active, jails, ports}, {b.Day, jailsDay, portsDay}} {
+			if of.n > 0 {
+				of.byJail.add(field, label, float64(of.n))
+				addPorts(of.ports, b.Ports, float64(of.n))
+			}
 		}
-		if b.Active {
-			count(jails, ports, lands)
-		}
-		if b.At.After(since) {
-			count(jailsDay, portsDay, landsDay)
-		}
+		active, ofDay = active+b.Active, ofDay+b.Day
+	}
+	if r.countries.path != "" {
+		r.countLands(g, lands, landsDay, active, ofDay)
 	}
 	if r.countries.path != "" {
 		all = append(all, lands, landsDay)
@@ -184,6 +192,30 @@ func (r *guardReader) readings(g *Guard) []Reading {
 	slices.Sort(landsDay.order)
 	return r.finish(all)
 }
+
+// countLands counts bans by country. What nobody says an address of is unknown.
+func (r *guardReader) countLands(g *Guard, lands, landsDay *tally, active, ofDay int) {
+	for a := range g.Addrs {
+		code, land := r.countries.of(a.Addr)
+		if a.Active {
+			addBounded(lands, code, land, maxCountries, 1)
+			active--
+		}
+		if a.Day {
+			addBounded(landsDay, code, land, maxCountries, 1)
+			ofDay--
+		}
+	}
+	if active > 0 {
+		addBounded(lands, unknownLand, unknownLand, maxCountries, float64(active))
+	}
+	if ofDay > 0 {
+		addBounded(landsDay, unknownLand, unknownLand, maxCountries, float64(ofDay))
+	}
+}
+
+// unknownLand is the country of an address of which nobody knows it.
+const unknownLand = "unknown"
 
 // finish makes readings of what was counted. A field that was there once stays, for none is a number too.
 func (r *guardReader) finish(all []*tally) []Reading {
@@ -218,22 +250,22 @@ func (r *guardReader) finish(all []*tally) []Reading {
 	return out
 }
 
-func addPorts(t *tally, ports []uint16) {
+func addPorts(t *tally, ports []uint16, n float64) {
 	if len(ports) == 0 {
-		t.add("all", "all ports", 1)
+		t.add("all", "all ports", n)
 	}
 	for _, p := range ports {
-		n := strconv.Itoa(int(p))
-		addBounded(t, "p"+n, n, maxPorts)
+		word := strconv.Itoa(int(p))
+		addBounded(t, "p"+word, word, maxPorts, n)
 	}
 }
 
-// addBounded adds one to a field, or to "other" where there are many.
-func addBounded(t *tally, field, label string, most int) {
+// addBounded adds n to a field, or to "other" where there are many.
+func addBounded(t *tally, field, label string, most int, n float64) {
 	if _, ok := t.values[field]; !ok && len(t.order) >= most {
 		field, label = "other", "other"
 	}
-	t.add(field, label, 1)
+	t.add(field, label, n)
 }
 
 // countries tells the country of an address by a file of MaxMind's format, which others replace now and then
@@ -277,19 +309,18 @@ func (c *countries) refresh() error {
 }
 
 // of is the two letters of the country, in lower case as a field and in capitals as a label.
-func (c *countries) of(p netip.Prefix) (field, label string) {
-	const unknown = "unknown"
-	if c.db == nil || !p.IsValid() {
-		return unknown, unknown
+func (c *countries) of(a netip.Addr) (field, label string) {
+	if c.db == nil || !a.IsValid() {
+		return unknownLand, unknownLand
 	}
-	found := c.db.Lookup(p.Addr().Unmap())
+	found := c.db.Lookup(a.Unmap())
 	for _, key := range []string{"country", "registered_country"} {
 		var code string
 		if err := found.DecodePath(&code, key, "iso_code"); err == nil && isCountry(code) {
 			return strings.ToLower(code), code
 		}
 	}
-	return unknown, unknown
+	return unknownLand, unknownLand
 }
 
 func isCountry(code string) bool {

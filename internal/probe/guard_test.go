@@ -8,9 +8,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // maxMind writes a file of MaxMind's format with a country for each prefix of IPv4
@@ -90,17 +90,20 @@ func TestGuard(t *testing.T) {
 	if err := os.WriteFile(h.Country, maxMind(t, map[string]string{"192.0.2.0/24": "FR", "198.51.100.0/24": "DE", "203.0.113.0/24": "x\n"}), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	now := h.Now()
 	g := &Guard{
 		Jails: []GuardJail{{"sshd", 900, 12, 40}, {"post.fix", 3, 0, 1}, {"quiet", 0, 0, 0}},
-		Bans: []GuardBan{
-			{"sshd", netip.MustParsePrefix("192.0.2.7/32"), []uint16{22}, now.Add(-time.Hour), true},
-			{"sshd", netip.MustParsePrefix("192.0.2.8/32"), []uint16{22, 2222}, now.Add(-48 * time.Hour), true},
-			{"sshd", netip.MustParsePrefix("198.51.100.8/32"), []uint16{22}, now.Add(-23 * time.Hour), false},
-			{"post.fix", netip.MustParsePrefix("203.0.113.8/32"), nil, now.Add(-time.Minute), true},
-			{"post.fix", netip.Prefix{}, nil, now.Add(-24 * time.Hour), false},
-			{"gone", netip.MustParsePrefix("2001:db8::/64"), nil, now, true},
+		Bans: []GuardBans{
+			{"sshd", []uint16{22}, 1, 2},
+			{"sshd", []uint16{22, 2222}, 1, 0},
+			{"post.fix", nil, 1, 1},
+			{"gone", nil, 1, 1},
 		},
+		Addrs: slices.Values([]GuardAddr{
+			{netip.MustParseAddr("192.0.2.7"), true, true},
+			{netip.MustParseAddr("192.0.2.8"), true, false},
+			{netip.MustParseAddr("198.51.100.8"), false, true},
+			{netip.MustParseAddr("203.0.113.8"), true, true},
+		}),
 		Lists:   []GuardList{{"abuseipdb", 10000, 77}},
 		Reports: GuardReports{On: true, Sent: 30, Waiting: 2},
 	}
@@ -116,7 +119,7 @@ func TestGuard(t *testing.T) {
 	golden(t, "testdata/guard", dump(rs))
 
 	// What there is none of any more is zero, and described as before.
-	g.Bans, g.Lists, g.Reports.On = nil, nil, false
+	g.Bans, g.Addrs, g.Lists, g.Reports.On = nil, slices.Values([]GuardAddr(nil)), nil, false
 	again, err := r.Read(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -166,25 +169,25 @@ func TestCountryFile(t *testing.T) {
 		}
 	}
 	whole := maxMind(t, map[string]string{"192.0.2.0/24": "FR"})
-	where := func(addr string) string { _, l := c.of(netip.MustParsePrefix(addr)); return l }
+	where := func(addr string) string { _, l := c.of(netip.MustParseAddr(addr)); return l }
 	write(whole)
-	if err := c.refresh(); err != nil || where("192.0.2.1/32") != "FR" || where("192.0.3.1/32") != "unknown" || where("2001:db8::/64") != "unknown" {
-		t.Errorf("%v, %q, %q, %q", err, where("192.0.2.1/32"), where("192.0.3.1/32"), where("2001:db8::/64"))
+	if err := c.refresh(); err != nil || where("192.0.2.1") != "FR" || where("192.0.3.1") != "unknown" || where("2001:db8::") != "unknown" {
+		t.Errorf("%v, %q, %q, %q", err, where("192.0.2.1"), where("192.0.3.1"), where("2001:db8::"))
 	}
 	write(whole[:40])
-	if err := c.refresh(); err == nil || where("192.0.2.1/32") != "FR" {
-		t.Errorf("a torn file: %v, %q; want an error, and the former one in use", err, where("192.0.2.1/32"))
+	if err := c.refresh(); err == nil || where("192.0.2.1") != "FR" {
+		t.Errorf("a torn file: %v, %q; want an error, and the former one in use", err, where("192.0.2.1"))
 	}
 	write(maxMind(t, map[string]string{"192.0.2.0/24": "DE"}))
-	if err := c.refresh(); err != nil || where("192.0.2.1/32") != "DE" {
-		t.Errorf("a new file: %v, %q", err, where("192.0.2.1/32"))
+	if err := c.refresh(); err != nil || where("192.0.2.1") != "DE" {
+		t.Errorf("a new file: %v, %q", err, where("192.0.2.1"))
 	}
 }
 
 func TestPortsAreBounded(t *testing.T) {
 	n := newTally("bans_port", "", "")
 	for p := range 500 {
-		addPorts(n, []uint16{uint16(p)})
+		addPorts(n, []uint16{uint16(p)}, 1)
 	}
 	if len(n.order) != maxPorts+1 || n.values["other"] != 500-maxPorts {
 		t.Errorf("%d fields, %v others", len(n.order), n.values["other"])

@@ -113,3 +113,22 @@ func BenchmarkFilled(b *testing.B) {
 		b.ReportMetric(float64(s.Stats().Size)/(1<<20), "MiB")
 	})
 }
+
+// BenchmarkTallyBans counts the bans of a day of a great attack.
+func BenchmarkTallyBans(b *testing.B) {
+	s := fresh(b)
+	for i := range 10 {
+		bans := make([]tocsin.Decision, 10_000)
+		for j := range bans {
+			bans[j] = ban(10_000*i+j, 0)
+			bans[j].At, bans[j].Trigger = t0.Add(time.Duration(j)*time.Second), tocsin.Line{}
+		}
+		put(b, s, bans...)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if all, _, err := s.TallyBans(t0, t0.Add(time.Hour), 0); err != nil || len(all) != 1 || all[0].Taken != 100_000 {
+			b.Fatal(all, err)
+		}
+	}
+}

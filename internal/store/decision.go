@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -116,15 +115,8 @@ func (r *decisionRow) decision() (tocsin.Decision, error) {
 	r.At, r.Until, r.Trigger.At = fromMicros(r.at), fromUntil(r.until), fromMicros(r.lineAt)
 	r.Trigger.Pos.File = uint64(r.file)
 	r.Addr, _ = netip.AddrFromSlice(r.addr) // those of the first version have none
-	if r.ports == "" {
-		return r.Decision, nil
-	}
-	for p := range strings.SplitSeq(r.ports, ",") {
-		n, err := strconv.ParseUint(p, 10, 16)
-		if err != nil {
-			return r.Decision, fmt.Errorf("decision about %q: ports %q: %w", r.ID, r.ports, err)
-		}
-		r.Ports = append(r.Ports, uint16(n))
+	if r.Ports, err = parsePorts(r.ports); err != nil {
+		return r.Decision, fmt.Errorf("decision about %q: ports %q: %w", r.ID, r.ports, err)
 	}
 	return r.Decision, nil
 }
