@@ -48,6 +48,7 @@ sshguard:sshguard
 time:time
 ipset:ipset
 taskset:util-linux
+prometheus-node-exporter:prometheus-node-exporter
 " ;;
 *)
 	say "unknown argument $1; the only one is bench"
@@ -110,7 +111,7 @@ fi
 if command -v systemctl >/dev/null 2>&1; then
 	for pair in openssh-server:ssh.service rsyslog:rsyslog.service fail2ban:fail2ban.service sshguard:sshguard.service munin-node:munin-node.service \
 		nginx-light:nginx.service apache2:apache2.service mariadb-server:mariadb.service postgresql:postgresql.service \
-		unbound:unbound.service bind9:named.service lxc:lxc.service lxc:lxc-net.service php-fpm:php8.2-fpm.service php-fpm:php8.4-fpm.service; do
+		unbound:unbound.service bind9:named.service prometheus-node-exporter:prometheus-node-exporter.service lxc:lxc.service lxc:lxc-net.service php-fpm:php8.2-fpm.service php-fpm:php8.4-fpm.service; do
 		case " $missing " in
 		*" ${pair%%:*} "*) systemctl disable "${pair#*:}" >/dev/null 2>&1 || true ;;
 		esac

@@ -25,7 +25,7 @@ func (*runnerCmd) Help() string {
 func (k *runnerCmd) Run(e *env) error {
 	ctx, stop := signal.NotifyContext(e.ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	defer forgetOnceSettled()()
+	defer staySlim()()
 	o := daemon.RunnerOptions{Dir: k.Fail2ban, Socket: k.Listen, Log: e.logger(false)}
 	if k.FD > 0 {
 		var err error
@@ -77,7 +77,7 @@ type starterCmd struct {
 }
 
 func (k *starterCmd) Run(e *env) error {
-	defer forgetOnceSettled()()
+	defer staySlim()()
 	// It ends when the guard does. Signals that it ignored its children would ignore too.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	conn, err := exec.Inherited(k.FD)

@@ -30,15 +30,31 @@ func forgetStart() {
 	}
 }
 
-// settled is when a process that stays has done what it does once.
-const settled = 20 * time.Second
+// settled is when a process that stays has done what it does once; from then on it is looked after every so often.
+const (
+	settled    = 20 * time.Second
+	slimsEvery = 10 * time.Minute
+)
 
-// forgetOnceSettled gives back what only the start needed, of the program and of its memory, when that is over.
-func forgetOnceSettled() (stop func() bool) {
-	return time.AfterFunc(settled, func() {
-		debug.FreeOSMemory()
-		forgetStart()
-	}).Stop
+// staySlim makes a process that stays small: it collects garbage early, for little of it is made, and gives back what only the
+// start needed, of the program and of its memory, when that is over. What happens seldom, such as writing a block of samples,
+// needs other pages and more memory for a moment: they are given back likewise.
+func staySlim() (stop func()) {
+	debug.SetGCPercent(50)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for wait := settled; ; wait = slimsEvery {
+			select {
+			case <-time.After(wait):
+				debug.FreeOSMemory()
+				forgetStart()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
 }
 
 type mapping struct{ begin, end uintptr }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"tocsin"
 )
@@ -335,21 +336,53 @@ func setSources(a *assignment, v value) {
 	a.target.jail.Sources = all
 }
 
-var (
-	sourceForm = regexp.MustCompile(`^[a-z]+:[^\x00-\x1f\x7f]+$`)
-	nameForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}$`)
-	filterForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}(\[[^\[\]\x00-\x1f\x7f]{1,1000}\])?$`)
+var sourceForm = regexp.MustCompile(`^[a-z]+:[^\x00-\x1f\x7f]+$`)
+
+// Bounds of names. They are checked by hand: a regular expression that counts so far costs a megabyte in each process.
+const (
+	maxJailName   = 48
+	maxFilterName = 100
+	maxFilterArgs = 1000 // characters of a filter's options
 )
 
+// isWord says whether s is one to most letters, digits, and _ . - behind the first.
+func isWord(s string, most int) bool {
+	if s == "" || len(s) > most {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || i > 0 && (c == '_' || c == '.' || c == '-')) {
+			return false
+		}
+	}
+	return true
+}
+
+func isJailName(s string) bool { return isWord(s, maxJailName) }
+
+// isFilter says whether s is a filter's name, with options in brackets or without.
+func isFilter(s string) bool {
+	name, rest, options := strings.Cut(s, "[")
+	if options {
+		args, closed := strings.CutSuffix(rest, "]")
+		n := utf8.RuneCountInString(args)
+		if !closed || n < 1 || n > maxFilterArgs || strings.ContainsFunc(args, func(c rune) bool { return c < ' ' || c == 0x7f || c == '[' || c == ']' }) {
+			return false
+		}
+	}
+	return isWord(name, maxFilterName)
+}
+
 func checkName(s string) error {
-	if nameForm.MatchString(s) {
+	if isJailName(s) {
 		return nil
 	}
 	return &Error{Msg: fmt.Sprintf("%q is not a name for a jail", clip(s)), Hint: "up to 48 letters, digits, and _ . - behind the first"}
 }
 
 func checkFilter(s string) error {
-	if filterForm.MatchString(s) {
+	if isFilter(s) {
 		return nil
 	}
 	return &Error{Msg: fmt.Sprintf("%q is not a filter", clip(s)), Hint: `write its name, with options as in "sshd[mode=aggressive]"`}

@@ -545,7 +545,7 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
-func TestNamesOfWatch(t *testing.T) {
+func TestNames(t *testing.T) {
 	long := strings.Repeat("a", 300)
 	tests := []struct {
 		name string
@@ -553,6 +553,9 @@ func TestNamesOfWatch(t *testing.T) {
 		yes  []string
 		no   []string
 	}{
+		{"a jail", isJailName, []string{"sshd", "1", "a_b.c-d", long[:48]}, []string{"", "-a", "_a", ".a", "a b", "é", "a[b]", long[:49]}},
+		{"a filter", isFilter, []string{"sshd", long[:100], "sshd[mode=aggressive]", `a[b="é, c"]`, "a[" + strings.Repeat("é", 1000) + "]"},
+			[]string{"", "-a", "a[]", "a[b", "a]", "a[b]c", "a[b][c]", "a[[b]]", "a[b\nc]", "[b]", long[:101], "a[" + strings.Repeat("é", 1001) + "]"}},
 		{"a server", isNodeName, []string{"web1", "a", "web1.asso.example", "a--b", "1"}, []string{"", ".", "-a", "a-", "a.", ".a", "web_1", "a b", "é", long, "a/b"}},
 		{"a group", isGroup, []string{"Gandi", "Gandi;Paris", "Hébergeur n° 1", "a;b;c;d;e;f;g;h"}, []string{"", ";", "a;", ";a", "a;;b", "..", "a/b", `a\b`, `a"b`, "a:b", "a\nb", long, "a;b;c;d;e;f;g;h;i"}},
 		{"a domain", isDomain, []string{"asso.example", "a-b.c.de", "xn--80ak6aa92e.com"}, []string{"", "asso", "asso.e", "-a.example", "a-.example", "a..b", ".example", "example.", "a_b.example", "a b.example", long + ".example"}},

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"regexp"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,7 +18,8 @@ import (
 // tokenSize is how many random bytes a token is made of.
 const tokenSize = 32
 
-var tokenName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+// tokenName is compiled when it is first needed: it counts so far that it takes 70 KB.
+var tokenName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`) })
 
 // tokens are who may ask over the network. Only hashes are kept: what is random in a token cannot be guessed from one.
 type tokens struct {
@@ -47,7 +49,7 @@ func (t *tokens) load(ctx context.Context) error {
 func (t *tokens) scope(token string) string { return (*t.scopes.Load())[sha256.Sum256([]byte(token))] }
 
 func (t *tokens) add(ctx context.Context, r api.TokenRequest) (api.NewToken, error) {
-	if !tokenName.MatchString(r.Name) {
+	if !tokenName().MatchString(r.Name) {
 		return api.NewToken{}, api.Errorf(api.ExitUsage, "up to 64 letters, digits, and _ . - behind the first", fmt.Sprintf("%.80q is no name for a token", r.Name))
 	}
 	if r.Scope != api.ScopeRead && r.Scope != api.ScopeWrite {

@@ -163,8 +163,13 @@ var nativeKinds = []nativeKind{
 	{"route", "blocktype", []string{`ip route (?:add|del) \w+ <ip>`}},
 }
 
+// compiled is an expression that is compiled when it is first needed: most processes of the program never need it.
+func compiled(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
+
 // listCommand is how nftables.conf turns a list of ports into one of its own.
-var listCommand = regexp.MustCompile(`\$\(echo '([\w:, -]*)' \| sed s/:/-/g\)`)
+var listCommand = compiled(`\$\(echo '([\w:, -]*)' \| sed s/:/-/g\)`)
 
 // nativeText is what the action does for IPv4, the backslashes of nft's brackets and such gone; odd is a line that is not
 // like those of fail2ban, "" if there is none.
@@ -176,7 +181,7 @@ func (a *Action) nativeText(known *nativeKind) (commands, odd string) {
 			if err != nil {
 				return "", err.Error()
 			}
-			text = strings.NewReplacer(`\{`, "{", `\}`, "}", ` \;`, "", `\;`, "").Replace(listCommand.ReplaceAllString(text, "$1"))
+			text = strings.NewReplacer(`\{`, "{", `\}`, "}", ` \;`, "", `\;`, "").Replace(listCommand().ReplaceAllString(text, "$1"))
 			if name != "actionstart" && !strings.Contains(text, "<ip>") {
 				return "", name + " has no <ip>"
 			}
@@ -213,13 +218,13 @@ func (a *Action) nativeVerdict(known *nativeKind, commands string) (tocsin.Verdi
 }
 
 var (
-	portsWords = regexp.MustCompile(`--dports? (\S+)|dport \{ ([^}]*) \}|ports="([^"]*)"`)
-	protoWords = regexp.MustCompile(`for proto in \$\(echo '([^']*)'|-p (\w[\w,]*)|(tcp|udp) dport|protocol='(\w+)'`)
+	portsWords = compiled(`--dports? (\S+)|dport \{ ([^}]*) \}|ports="([^"]*)"`)
+	protoWords = compiled(`for proto in \$\(echo '([^']*)'|-p (\w[\w,]*)|(tcp|udp) dport|protocol='(\w+)'`)
 )
 
 // nativePorts reads the ports and the protocol of the action's rules.
 func (a *Action) nativePorts(commands string, services map[string]uint16, note func(msg, instead string)) (all bool, ports []uint16, proto tocsin.Proto) {
-	text, ok := firstGroup(portsWords, commands)
+	text, ok := firstGroup(portsWords(), commands)
 	if !ok {
 		return true, nil, 0
 	}
@@ -237,7 +242,7 @@ func (a *Action) nativePorts(commands string, services map[string]uint16, note f
 		note(fmt.Sprintf("%d ports are more than %d", len(ports), maxNativePorts), "all ports are covered")
 		return true, nil, 0
 	}
-	words, _ := firstGroup(protoWords, commands)
+	words, _ := firstGroup(protoWords(), commands)
 	var tcp, udp, other bool
 	for _, w := range strings.FieldsFunc(strings.ToLower(words), isListBreak) {
 		tcp, udp, other = tcp || w == "tcp" || w == "all", udp || w == "udp" || w == "all", other || w != "tcp" && w != "udp" && w != "all"
@@ -268,12 +273,12 @@ func firstGroup(re *regexp.Regexp, text string) (string, bool) {
 	return "", true
 }
 
-var chainWords = regexp.MustCompile(`tables\S*(?: -[\w-]+(?: \d+)?)*? -I (\S+) (?:\d+ )?-[mp]|--add-rule \w+ filter (\S+) \d+ -[mp]|hook (\w+)`)
+var chainWords = compiled(`tables\S*(?: -[\w-]+(?: \d+)?)*? -I (\S+) (?:\d+ )?-[mp]|--add-rule \w+ filter (\S+) \d+ -[mp]|hook (\w+)`)
 
 // nativeChain tells where our rules stand instead, if the user chose a place. passing is a chain of packets that are not
 // for this host, "" if it is none: our own firewall lets those be.
 func nativeChain(commands string, note func(msg, instead string)) (passing string) {
-	chain, ok := firstGroup(chainWords, commands)
+	chain, ok := firstGroup(chainWords(), commands)
 	switch {
 	case !ok || slices.Contains([]string{"INPUT", "INPUT_direct", "input", "prerouting"}, chain):
 	case slices.Contains([]string{"FORWARD", "FORWARD_direct", "forward", "OUTPUT", "OUTPUT_direct", "output", "postrouting"}, chain):

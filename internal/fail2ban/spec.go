@@ -3,7 +3,6 @@ package fail2ban
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -70,7 +69,7 @@ func head(s string) string {
 
 // cutOption reads key=value at the start of s. A quote that nothing closes is part of the value.
 func cutOption(s string) (key, value, rest string, ok bool) {
-	m := optionName.FindStringSubmatch(s)
+	m := optionName().FindStringSubmatch(s)
 	if m == nil {
 		return "", "", "", false
 	}
@@ -108,16 +107,16 @@ func isWord(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsN
 
 // optionName is the name of an option and the "=" behind it. A condition, as in blocktype?family=inet6=DROP, is what
 // fail2ban takes from 1.1.1 on.
-var optionName = regexp.MustCompile(`^\s*([\pL\pN_.-]+(?:\?[\pL\pN_]+=[\pL\pN_]+)?)=`)
+var optionName = compiled(`^\s*([\pL\pN_.-]+(?:\?[\pL\pN_]+=[\pL\pN_]+)?)=`)
 
 // specs finds the entries of a list of actions: what stands at the front of a line, or behind a blank, with the options in
 // brackets behind it, that may span lines. It is fail2ban's own expression, but for its look-ahead.
-var specs = regexp.MustCompile(`((?:[^\[\s]+(?:\s*\[\s*(?:[\pL\pN_.-]+(?:\?[\pL\pN_]+=[\pL\pN_]+)?=(?:"[^"]*"|'[^']*'|[^,\]]*)\s*(?:,|\]\s*\[)?\s*)*\])?\s*|\S+))(?:\s|$)`)
+var specs = compiled(`((?:[^\[\s]+(?:\s*\[\s*(?:[\pL\pN_.-]+(?:\?[\pL\pN_]+=[\pL\pN_]+)?=(?:"[^"]*"|'[^']*'|[^,\]]*)\s*(?:,|\]\s*\[)?\s*)*\])?\s*|\S+))(?:\s|$)`)
 
 // splitSpecs splits a list of actions, at most limit of them. The offsets are those of the entries in s.
 func splitSpecs(s string, limit int) (list []string, offsets []int, more bool) {
 	for at := 0; ; {
-		m := specs.FindStringSubmatchIndex(s[at:])
+		m := specs().FindStringSubmatchIndex(s[at:])
 		if m == nil {
 			return list, offsets, false
 		}
