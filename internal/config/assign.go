@@ -340,7 +340,7 @@ var sourceForm = regexp.MustCompile(`^[a-z]+:[^\x00-\x1f\x7f]+$`)
 
 // Bounds of names. They are checked by hand: a regular expression that counts so far costs a megabyte in each process.
 const (
-	maxJailName   = 48
+	maxName       = 48
 	maxFilterName = 100
 	maxFilterArgs = 1000 // characters of a filter's options
 )
@@ -359,7 +359,7 @@ func isWord(s string, most int) bool {
 	return true
 }
 
-func isJailName(s string) bool { return isWord(s, maxJailName) }
+func isName(s string) bool { return isWord(s, maxName) }
 
 // isFilter says whether s is a filter's name, with options in brackets or without.
 func isFilter(s string) bool {
@@ -375,7 +375,7 @@ func isFilter(s string) bool {
 }
 
 func checkName(s string) error {
-	if isJailName(s) {
+	if isName(s) {
 		return nil
 	}
 	return &Error{Msg: fmt.Sprintf("%q is not a name for a jail", clip(s)), Hint: "up to 48 letters, digits, and _ . - behind the first"}

@@ -553,7 +553,7 @@ func TestNames(t *testing.T) {
 		yes  []string
 		no   []string
 	}{
-		{"a jail", isJailName, []string{"sshd", "1", "a_b.c-d", long[:48]}, []string{"", "-a", "_a", ".a", "a b", "é", "a[b]", long[:49]}},
+		{"a jail", isName, []string{"sshd", "1", "a_b.c-d", long[:48]}, []string{"", "-a", "_a", ".a", "a b", "é", "a[b]", long[:49]}},
 		{"a filter", isFilter, []string{"sshd", long[:100], "sshd[mode=aggressive]", `a[b="é, c"]`, "a[" + strings.Repeat("é", 1000) + "]"},
 			[]string{"", "-a", "a[]", "a[b", "a]", "a[b]c", "a[b][c]", "a[[b]]", "a[b\nc]", "[b]", long[:101], "a[" + strings.Repeat("é", 1001) + "]"}},
 		{"a server", isNodeName, []string{"web1", "a", "web1.asso.example", "a--b", "1"}, []string{"", ".", "-a", "a-", "a.", ".a", "web_1", "a b", "é", long, "a/b"}},

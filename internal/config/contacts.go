@@ -138,7 +138,7 @@ func setLeastUrgency(a *assignment, v value) {
 }
 
 func checkContactName(s string) error {
-	if nameForm.MatchString(s) {
+	if isName(s) {
 		return nil
 	}
 	return &Error{Msg: fmt.Sprintf("%q is not a name for a contact", clip(s)), Hint: "up to 48 letters, digits, and _ . - behind the first"}
@@ -228,7 +228,7 @@ var topicForm = regexp.MustCompile(`^[-_A-Za-z0-9]{1,64}$`) // as ntfy takes the
 // checkCommand takes the path of a program, or the name of a contact of munin.conf.
 func checkCommand(s string) error {
 	switch {
-	case s == "", nameForm.MatchString(s):
+	case s == "", isName(s):
 		return nil
 	case filepath.IsAbs(s):
 		return checkPath(s)

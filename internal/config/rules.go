@@ -152,7 +152,7 @@ func plainText(s string) error {
 }
 
 func checkRuleName(s string) error {
-	if nameForm.MatchString(s) {
+	if isName(s) {
 		return nil
 	}
 	return &Error{Msg: fmt.Sprintf("%q is not a name for a rule", clip(s)), Hint: "up to 48 letters, digits, and _ . - behind the first"}
