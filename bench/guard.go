@@ -32,7 +32,12 @@ ports = [4022]
 `
 )
 
-func startGuarded(ctx context.Context, b *bench) (g *guarded, err error) {
+func startGuarded(ctx context.Context, b *bench) (*guarded, error) {
+	return startWith(ctx, b, guardedConfig+"[watch]\nenabled = false\n")
+}
+
+// startWith starts a guard with a configuration.
+func startWith(ctx context.Context, b *bench, config string) (g *guarded, err error) {
 	if why := lab.Missing(); why != "" {
 		return nil, fmt.Errorf("cannot build a lab: %s", why)
 	}
@@ -53,7 +58,7 @@ func startGuarded(ctx context.Context, b *bench) (g *guarded, err error) {
 	for _, f := range []struct {
 		name, text string
 		mode       os.FileMode
-	}{{guardedProgram, string(text), 0o755}, {"/run/lab/tocsin.toml", guardedConfig, 0o644}, {guardedLog, "", 0o640}} {
+	}{{guardedProgram, string(text), 0o755}, {"/run/lab/tocsin.toml", config, 0o644}, {guardedLog, "", 0o640}} {
 		if err := l.Victim.Write(f.name, f.text, f.mode); err != nil {
 			return nil, err
 		}
@@ -61,7 +66,7 @@ func startGuarded(ctx context.Context, b *bench) (g *guarded, err error) {
 	if g.log, err = os.OpenFile(l.Victim.Path(guardedLog), os.O_WRONLY|os.O_APPEND, 0); err != nil {
 		return nil, err
 	}
-	flags := []string{"--state", "/run/lab/state", "--socket", "/run/lab/tocsin.sock", "--config", "/run/lab/tocsin.toml"}
+	flags := guardedFlags()
 	if g.proc, err = l.Victim.Start(exec.Command(guardedProgram, append(flags, "run")...)); err != nil {
 		return nil, err
 	}
@@ -74,6 +79,10 @@ func startGuarded(ctx context.Context, b *bench) (g *guarded, err error) {
 		_, err := l.Victim.Run(ctx, guardedProgram, append(flags, "status")...)
 		return err == nil, nil
 	})
+}
+
+func guardedFlags() []string {
+	return []string{"--state", "/run/lab/state", "--socket", "/run/lab/tocsin.sock", "--config", "/run/lab/tocsin.toml"}
 }
 
 func (g *guarded) close() {

@@ -41,6 +41,9 @@ var parts = []part{
 	{"list", lists},
 	{"reports", reports},
 	{"samples", samples},
+	{"poll", poll},
+	{"hub", hub},
+	{"import", importYear},
 }
 
 // bench is what the parts share.
@@ -53,11 +56,11 @@ type bench struct {
 
 func run(ctx context.Context) error {
 	b := &bench{}
-	only := flag.String("only", "", "measure only this `part`: replay, hostile, latency, idle, list, reports, samples")
+	only := flag.String("only", "", "measure only this `part`: replay, hostile, latency, idle, list, reports, samples, poll, hub, import")
 	flag.StringVar(&b.tocsin, "tocsin", "bin/tocsin", "the `program` to measure")
 	flag.IntVar(&b.lines, "lines", 1_000_000, "`lines` of the log to replay")
 	flag.IntVar(&b.minutes, "minutes", 10, "`minutes` of a hub's samples")
-	store := flag.String("store", "", "what the part samples starts: do what the arguments say with the store in this `folder`")
+	store := flag.String("store", "", "what the parts poll and hub start: do what the arguments say with this `folder` or file")
 	inForce := flag.String("list", "", "what the part list starts: put these `files` in force, one after the other, here")
 	flag.Parse()
 	if *store != "" {
