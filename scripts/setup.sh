@@ -40,6 +40,10 @@ lxc-execute:lxc
 rrdtool:rrdtool
 munin-node:munin-node
 /usr/share/munin/munin-update:munin
+/usr/share/munin/munin-async:munin-async
+lwp-request:libwww-perl
+openssl:openssl
+postfix:postfix
 '
 case "${1-}" in
 '') ;;
@@ -63,6 +67,8 @@ for pair in $wanted; do
 done
 # Headers have no program: cgo, which -race needs, is told by the file.
 [ -e /usr/include/stdlib.h ] || missing="$missing libc6-dev"
+# Nor has the library with which Munin's plugins ask PostgreSQL.
+perl -MDBD::Pg -e 1 2>/dev/null || missing="$missing libdbd-pg-perl"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then
@@ -109,7 +115,7 @@ fi
 
 # A service that came for the tests must not guard, listen or log after the next boot.
 if command -v systemctl >/dev/null 2>&1; then
-	for pair in openssh-server:ssh.service rsyslog:rsyslog.service fail2ban:fail2ban.service sshguard:sshguard.service munin-node:munin-node.service \
+	for pair in openssh-server:ssh.service rsyslog:rsyslog.service fail2ban:fail2ban.service sshguard:sshguard.service munin-node:munin-node.service munin-async:munin-async.service postfix:postfix.service \
 		nginx-light:nginx.service apache2:apache2.service mariadb-server:mariadb.service postgresql:postgresql.service \
 		unbound:unbound.service bind9:named.service prometheus-node-exporter:prometheus-node-exporter.service lxc:lxc.service lxc:lxc-net.service php-fpm:php8.2-fpm.service php-fpm:php8.4-fpm.service; do
 		case " $missing " in
