@@ -128,6 +128,13 @@ func (e *Engine) Silent(group, name string, since time.Time) {
 	}
 }
 
+// Answers says that a server was asked and answered.
+func (e *Engine) Answers(group, name string) {
+	if n := e.node(Node{group, name}); n != nil {
+		n.failing, n.known, n.read = false, true, e.passed
+	}
+}
+
 // judgeNodes looks which servers are without news.
 func (e *Engine) judgeNodes() {
 	for _, n := range e.nodes {

@@ -96,6 +96,7 @@ type AlertTurn struct {
 type AlertTold struct {
 	At      time.Time `json:"at"`
 	Contact string    `json:"contact"`
+	Way     string    `json:"way"`   // mail, ntfy, webhook, command
 	State   string    `json:"state"` // waiting, sent, failed
 	Detail  string    `json:"detail"`
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -126,6 +127,73 @@ func (u *Rule) copyKey(to *Rule, key string) {
 	default:
 		panic("BUG: the key " + key + " of a rule is not copied")
 	}
+}
+
+// Setting is one key with its value as it would be written.
+type Setting struct{ Key, Value string }
+
+// Settings are the keys that the rule, or what it is made of, names, in the order of the manual.
+func (u *Rule) Settings() (all []Setting) {
+	for i := range keys {
+		if k := &keys[i]; k.Table == "rule" && u.Has(k.Name) {
+			all = append(all, Setting{k.Name, u.text(k.Name)})
+		}
+	}
+	return all
+}
+
+// text writes the value of a key.
+func (u *Rule) text(key string) string {
+	switch key {
+	case "enabled":
+		return strconv.FormatBool(u.Enabled)
+	case "group":
+		return quotedList(u.Group)
+	case "server":
+		return quotedList(u.Server)
+	case "service":
+		return quotedList(u.Service)
+	case "field":
+		return quotedList(u.Field)
+	case "percent_of":
+		return quotedList(u.PercentOf)
+	case "of":
+		return quotedList(u.Of)
+	case "holds":
+		return quotedList(u.Holds)
+	case "for":
+		return strconv.Quote(FormatDuration(u.For))
+	case "clear_for":
+		return strconv.Quote(FormatDuration(u.ClearFor))
+	case "mean":
+		return strconv.Quote(FormatDuration(u.Mean))
+	case "over":
+		return strconv.Quote(FormatDuration(u.Over))
+	case "full":
+		return strconv.FormatFloat(u.Full, 'g', -1, 64)
+	case "weeks":
+		return strconv.Itoa(u.Weeks)
+	case "servers":
+		return strconv.Itoa(u.Servers)
+	case "share":
+		return strconv.Itoa(u.Share)
+	}
+	return strconv.Quote(map[string]string{
+		"name": u.Name, "kind": u.Kind, "warning": u.Warning, "critical": u.Critical, "clear_warning": u.ClearWarning,
+		"clear_critical": u.ClearCritical, "beyond": u.Beyond, "urgency": u.Urgency, "critical_urgency": u.CriticalUrgency,
+	}[key])
+}
+
+// quotedList writes one text, or a list of them.
+func quotedList(all []string) string {
+	words := make([]string, len(all))
+	for i, s := range all {
+		words[i] = strconv.Quote(s)
+	}
+	if len(words) == 1 {
+		return words[0]
+	}
+	return "[" + strings.Join(words, ", ") + "]"
 }
 
 // newRule begins another rule; nil if there are too many.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tocsin"
+	"tocsin/internal/alert"
 	"tocsin/internal/config"
 	"tocsin/internal/f2blog"
 	"tocsin/internal/fail2ban"
@@ -136,6 +137,8 @@ func (b *builder) set(ctx context.Context, c *config.Config) *set {
 	if c.Fail2ban.Dir != "" {
 		b.fail2ban(s)
 	}
+	_, wrong := alert.Compile(alert.Shipped(), c.Rules)
+	b.errs = append(b.errs, wrong...)
 	return s
 }
 

@@ -142,19 +142,20 @@ func (c *catalogue) server(key serverKey) *knownServer {
 	return s
 }
 
-// take notes what was read of the server key.
-func (c *catalogue) take(key serverKey, r *probe.Reading) {
+// take notes what was read of the server key, and returns how the service is described, munin.conf included; nil if it cannot
+// be noted.
+func (c *catalogue) take(key serverKey, r *probe.Reading) *munin.Service {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.server(key)
 	if s == nil {
-		return
+		return nil
 	}
 	s.Seen = r.At
 	k := s.services[r.Service.Name]
 	if k == nil {
 		if len(s.services) >= mostOfServer {
-			return
+			return nil
 		}
 		k = &knownService{}
 		s.services[r.Service.Name] = k
@@ -168,6 +169,7 @@ func (c *catalogue) take(key serverKey, r *probe.Reading) {
 		}
 	}
 	k.desc, k.values, k.read = r.Service, r.Values, r.At
+	return k.whole
 }
 
 // asked notes where a server is asked, and whether it answers: since is zero if it does.

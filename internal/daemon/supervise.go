@@ -52,6 +52,7 @@ type supervisor struct {
 	runner  *exec.Runner
 	remotes []*remote // the other stores that everything is written to
 	keys    *tokens
+	alerts  *alerter
 
 	mu      sync.Mutex
 	builtIn map[string]bool // the services of this machine that a built-in probe delivers
@@ -97,6 +98,10 @@ func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host st
 		_ = s.runner.Close()
 		return nil, err
 	}
+	if s.alerts, err = newAlerter(ctx, s); err != nil {
+		s.close()
+		return nil, err
+	}
 	for i := range conf.Watch.Remotes {
 		s.remotes = append(s.remotes, s.newRemote(&conf.Watch.Remotes[i]))
 	}
@@ -131,6 +136,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	}
 	wg.Go(func() { s.noteNodes(ctx) })
 	wg.Go(func() { _ = s.known.run(ctx) })
+	wg.Go(func() { s.alerts.run(ctx) })
 	wg.Go(func() { s.compare(ctx) })
 	for _, r := range s.remotes {
 		wg.Go(func() { r.run(ctx) })
@@ -184,9 +190,10 @@ func (s *supervisor) take(readings []probe.Reading) {
 	defer s.mu.Unlock()
 	s.samples = s.samples[:0]
 	for i := range readings {
-		r := &readings[i]
+		r, before := &readings[i], len(s.samples)
 		s.samples = s.rates.Samples(s.samples, r)
-		s.known.take(s.serverOf(r), r)
+		key := s.serverOf(r)
+		s.alerts.take(key, s.known.take(key, r), r, s.samples[before:])
 	}
 	if _, err := s.db.Append(context.Background(), s.samples); err != nil {
 		s.lost += uint64(len(s.samples))

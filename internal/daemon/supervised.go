@@ -48,6 +48,7 @@ func (w *watcher) supervision() *api.SuperviseOperations {
 		Import: func(ctx context.Context, body io.Reader) (api.History, error) {
 			return with(w, func(s *supervisor) (api.History, error) { return s.importHistory(ctx, body) })
 		},
+		Warnings: w.warnings(),
 		Questions: func() (*api.Samples, error) {
 			return with(w, func(s *supervisor) (*api.Samples, error) { return s.questions(), nil })
 		},
@@ -232,6 +233,7 @@ func (s *supervisor) forget(ctx context.Context, group, name string) (api.Change
 	if _, err := s.known.forget(ctx, key); err != nil {
 		return api.Change{}, err
 	}
+	s.alerts.forget(key)
 	return api.Change{Schema: api.SchemaChange, Changed: []string{name}, Text: "server " + name + " is forgotten until it answers again; its history stays"}, nil
 }
 

@@ -95,6 +95,7 @@ type Turn struct {
 	N int64 // its number
 	tocsin.Change
 	By, Note string // who did it, where somebody did
+	Handed   bool   // it was handed on to those who tell people
 }
 
 // KnownSilence is a time in which nothing is told of what the patterns select.
@@ -138,8 +139,8 @@ func (w *Watch) putTurn(ctx context.Context, t *Turn) error {
 		return err
 	}
 	contacts := sql.NullString{String: strings.Join(t.Contacts, "\n"), Valid: t.Contacts != nil}
-	r, err := w.f.conn.ExecContext(ctx, `INSERT INTO turn (incident, at, turn, level, value, lim, tell, handed, who, note, contacts, alias) VALUES (?,?,?,?,?,?,?,0,?,?,?,?)`,
-		in.ID, maybeMicros(t.At), t.Turn, in.Level, maybeNumber(in.Value), clipped(in.Limit, maxIncidentText), t.Tell,
+	r, err := w.f.conn.ExecContext(ctx, `INSERT INTO turn (incident, at, turn, level, value, lim, tell, handed, who, note, contacts, alias) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`,
+		in.ID, maybeMicros(t.At), t.Turn, in.Level, maybeNumber(in.Value), clipped(in.Limit, maxIncidentText), t.Tell, t.Handed,
 		clipped(t.By, maxIncidentText), clipped(t.Note, maxIncidentText), contacts, clipped(t.Alias, maxIncidentText))
 	if err == nil {
 		t.N, err = r.LastInsertId()
