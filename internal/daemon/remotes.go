@@ -16,6 +16,7 @@ import (
 	"tocsin"
 	"tocsin/internal/config"
 	"tocsin/internal/remotewrite"
+	"tocsin/internal/tsdb"
 )
 
 // The rhythm of what is written to other stores.
@@ -33,10 +34,13 @@ const (
 type remote struct {
 	s      *supervisor
 	client *remotewrite.Client
-	name   string // of the number that the store keeps
+	name   string       // of the number that the store keeps
+	passed atomic.Int64 // up to here (Unix ms) samples are written or being written; what comes later of that time is late
+	late   lateQueue
 	sent   atomic.Uint64
 	refuse atomic.Uint64 // samples
 	told   throttle
+	vain   int // requests that were refused since one was taken
 }
 
 func (s *supervisor) newRemote(c *config.Remote) *remote {
@@ -60,6 +64,7 @@ func readToken(path string) (string, error) {
 // run writes until ctx ends.
 func (r *remote) run(ctx context.Context) {
 	at := r.begin(ctx)
+	r.passed.Store(at.UnixMilli())
 	wait := remoteEvery
 	for pause(ctx, wait) {
 		wait = remoteEvery
@@ -68,8 +73,9 @@ func (r *remote) run(ctx context.Context) {
 			if next.After(until) {
 				next = until
 			}
+			r.passed.Store(next.UnixMilli())
 			if err := r.window(ctx, at, next); err != nil {
-				if ctx.Err() == nil {
+				if ctx.Err() == nil && !errors.Is(err, tsdb.ErrOpening) { // the store tells of that itself
 					r.told.say(time.Now(), func(int) { r.s.log.Warn("samples are not taken elsewhere, trying again", "err", err) })
 				}
 				break
@@ -77,6 +83,7 @@ func (r *remote) run(ctx context.Context) {
 			at = next
 			r.save(ctx, at)
 		}
+		r.sendLate(ctx)
 	}
 }
 
@@ -121,7 +128,7 @@ func (r *remote) window(ctx context.Context, from, to time.Time) error {
 			batch = append(batch, remoteSeries(all[i].Metric, points[:take]))
 			points, n = points[take:], n+take
 			if n == remoteBatch {
-				if err := r.send(ctx, batch, n); err != nil {
+				if err := r.send(ctx, batch); err != nil {
 					return err
 				}
 				batch, n = batch[:0], 0
@@ -131,7 +138,7 @@ func (r *remote) window(ctx context.Context, from, to time.Time) error {
 	if n == 0 {
 		return nil
 	}
-	return r.send(ctx, batch, n)
+	return r.send(ctx, batch)
 }
 
 func remoteSeries(metric labels.Labels, points []promql.FPoint) (s remotewrite.Series) {
@@ -142,29 +149,66 @@ func remoteSeries(metric labels.Labels, points []promql.FPoint) (s remotewrite.S
 	return s
 }
 
-// send writes one batch, as long as it takes while the other store may take it later. What it will never take is counted.
-func (r *remote) send(ctx context.Context, batch []remotewrite.Series, n int) error {
+// mostHalves is how often a batch that is refused is parted, and mostVain how many requests are refused in a row before none is.
+const (
+	mostHalves = 5
+	mostVain   = 100
+)
+
+// send writes one batch, as long as it takes while the other store may take it later.
+func (r *remote) send(ctx context.Context, batch []remotewrite.Series) error {
+	return r.sendParts(ctx, batch, mostHalves)
+}
+
+// sendParts is send. Prometheus refuses a whole request for one sample that is older than what it has of that series, as after
+// a restart of ours, when some are sent again. So what is refused is sent in two parts, the older and the newer samples, and
+// each of them again, a few times. What the store will never take is counted.
+func (r *remote) sendParts(ctx context.Context, batch []remotewrite.Series, parts int) error {
+	refused, err := r.sendOnce(ctx, batch)
+	if err != nil || refused == nil {
+		return err
+	}
+	if first, last := spread(batch); parts > 0 && first < last && r.vain < mostVain {
+		until, after := splitAt(batch, first+(last-first)/2)
+		if err := r.sendParts(ctx, until, parts-1); err != nil {
+			return err
+		}
+		return r.sendParts(ctx, after, parts-1)
+	}
+	r.refuse.Add(pointsOf(batch))
+	r.told.say(time.Now(), func(int) {
+		r.s.log.Error("samples are refused elsewhere", "n", r.refuse.Load(), "err", tocsin.Printable(refused.Error()))
+	})
+	return nil
+}
+
+func pointsOf(batch []remotewrite.Series) (n uint64) {
+	for i := range batch {
+		n += uint64(len(batch[i].Points))
+	}
+	return n
+}
+
+// sendOnce writes until the other store takes it or refuses it.
+func (r *remote) sendOnce(ctx context.Context, batch []remotewrite.Series) (refused *remotewrite.RefusedError, err error) {
 	wait := time.Second
 	for {
 		err := r.client.Send(ctx, batch)
-		var refused *remotewrite.RefusedError
 		var later *remotewrite.LaterError
 		switch {
 		case err == nil:
-			r.sent.Add(uint64(n))
-			return nil
+			r.sent.Add(pointsOf(batch))
+			r.vain = 0
+			return nil, nil
 		case errors.As(err, &refused):
-			r.refuse.Add(uint64(n))
-			r.told.say(time.Now(), func(int) {
-				r.s.log.Error("samples are refused elsewhere", "n", r.refuse.Load(), "err", tocsin.Printable(refused.Error()))
-			})
-			return nil
+			r.vain++
+			return refused, nil
 		case errors.As(err, &later):
 			wait = max(wait, later.After)
 		}
 		r.told.say(time.Now(), func(int) { r.s.log.Warn("samples are not taken elsewhere, trying again", "err", err) })
 		if !pause(ctx, wait) {
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 		wait = min(2*wait, remoteMost)
 	}

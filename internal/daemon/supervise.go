@@ -200,7 +200,9 @@ func (s *supervisor) take(readings []probe.Reading) {
 		if !errors.Is(err, tsdb.ErrFull) && !errors.Is(err, tsdb.ErrOpening) { // the store tells of these itself
 			s.told.say(time.Now(), func(int) { s.log.Error("samples could not be kept", "n", s.lost, "err", err) })
 		}
+		return
 	}
+	s.noteLate(s.samples)
 }
 
 // serverOf is whose reading it is.
@@ -306,6 +308,9 @@ func (s *supervisor) last(ctx context.Context, selectors [][]*labels.Matcher) (p
 // write keeps what another program measured. What of it cannot be kept is dropped as Prometheus drops it, and told.
 func (s *supervisor) write(ctx context.Context, series []remotewrite.Series) error {
 	taken, err := s.db.AppendLabels(ctx, series)
+	if err == nil {
+		s.noteLateSeries(series)
+	}
 	switch {
 	case errors.Is(err, tsdb.ErrFull):
 		return api.ErrFull
@@ -350,6 +355,7 @@ func (s *supervisor) metrics(_ context.Context, to io.Writer) error {
 	m.Counter("tocsin_samples_maintenance_failed_total", "Rounds of maintenance that ended in an error.", float64(st.Failed))
 	for i, r := range s.remotes {
 		m.Counter("tocsin_remote_sent_total", "Samples that another store took, in the order of the configuration.", float64(r.sent.Load()), "remote", strconv.Itoa(i+1))
+		m.Counter("tocsin_remote_late_dropped_total", "Samples that came too late for another store, and too many at a time to be sent after the others.", float64(r.late.lost()), "remote", strconv.Itoa(i+1))
 		m.Counter("tocsin_remote_refused_total", "Samples that another store will never take.", float64(r.refuse.Load()), "remote", strconv.Itoa(i+1))
 	}
 	for _, p := range s.set.States() {
