@@ -30,6 +30,21 @@ type checked struct {
 	Jails    []checkedJail    `json:"jails"`
 	Reports  []string         `json:"reports"`  // what is told to others, in words; none while reports are off
 	Fail2ban *checkedFail2ban `json:"fail2ban"` // null without --fail2ban
+	Munin    *checkedMunin    `json:"munin"`    // null without munin_conf
+}
+
+type checkedMunin struct {
+	File     string         `json:"file"`
+	Nodes    []string       `json:"nodes"`    // that are asked
+	Virtual  []string       `json:"virtual"`  // services that are drawn of others
+	Contacts []string       `json:"contacts"` // who have a command
+	Problems []muninProblem `json:"problems"`
+}
+
+type muninProblem struct {
+	File string `json:"file"`
+	Line int    `json:"line"` // 0: of the file as a whole
+	Text string `json:"text"`
 }
 
 type checkedFail2ban struct {
@@ -81,6 +96,7 @@ func (k *checkCmd) Run(e *env) error {
 	}
 	out := wirePlan(path, plan)
 	out.Reports = reportsText(c, out.Jails)
+	out.Munin = wireMunin(daemon.CheckMunin(c))
 	if err := e.print(out, func(w io.Writer) { printChecked(w, &out) }); err != nil {
 		return err
 	}
@@ -99,6 +115,17 @@ func wirePlan(path string, p *daemon.Plan) checked {
 	}
 	if p.Dir != "" {
 		out.Fail2ban = &checkedFail2ban{Dir: p.Dir, Disabled: orEmpty(p.Disabled), Problems: wireProblems(p.Problems), Log: p.Log}
+	}
+	return out
+}
+
+func wireMunin(p *daemon.MuninPlan) *checkedMunin {
+	if p == nil {
+		return nil
+	}
+	out := &checkedMunin{File: p.File, Nodes: orEmpty(p.Nodes), Virtual: orEmpty(p.Virtual), Contacts: orEmpty(p.Contacts), Problems: []muninProblem{}}
+	for _, problem := range p.Problems {
+		out.Problems = append(out.Problems, muninProblem{problem.File, problem.Line, problem.Msg})
 	}
 	return out
 }
@@ -180,6 +207,26 @@ func printChecked(w io.Writer, c *checked) {
 		for _, text := range c.Reports {
 			fmt.Fprintf(w, "  %s\n", tocsin.Printable(text))
 		}
+	}
+	if c.Munin != nil {
+		printMunin(w, c.Munin)
+	}
+}
+
+func printMunin(w io.Writer, m *checkedMunin) {
+	fmt.Fprintf(w, "\n%s: %s, %s drawn of others\n", tocsin.Printable(m.File), api.Count(len(m.Nodes), "node", "nodes"), api.Count(len(m.Virtual), "service", "services"))
+	for _, n := range m.Nodes {
+		fmt.Fprintf(w, "  asks   %s\n", tocsin.Printable(n))
+	}
+	for _, v := range m.Virtual {
+		fmt.Fprintf(w, "  draws  %s\n", tocsin.Printable(v))
+	}
+	for _, p := range m.Problems {
+		place := ""
+		if p.Line > 0 {
+			place = fmt.Sprintf("%s:%d: ", p.File, p.Line)
+		}
+		fmt.Fprintf(w, "  note   %s\n", tocsin.Printable(place+p.Text))
 	}
 }
 
