@@ -44,6 +44,8 @@ munin-node:munin-node
 lwp-request:libwww-perl
 openssl:openssl
 postfix:postfix
+prometheus:prometheus
+victoria-metrics:victoria-metrics
 '
 case "${1-}" in
 '') ;;
@@ -117,7 +119,7 @@ fi
 if command -v systemctl >/dev/null 2>&1; then
 	for pair in openssh-server:ssh.service rsyslog:rsyslog.service fail2ban:fail2ban.service sshguard:sshguard.service munin-node:munin-node.service munin-async:munin-async.service postfix:postfix.service \
 		nginx-light:nginx.service apache2:apache2.service mariadb-server:mariadb.service postgresql:postgresql.service \
-		unbound:unbound.service bind9:named.service prometheus-node-exporter:prometheus-node-exporter.service lxc:lxc.service lxc:lxc-net.service php-fpm:php8.2-fpm.service php-fpm:php8.4-fpm.service; do
+		prometheus:prometheus.service victoria-metrics:victoria-metrics.service unbound:unbound.service bind9:named.service prometheus-node-exporter:prometheus-node-exporter.service lxc:lxc.service lxc:lxc-net.service php-fpm:php8.2-fpm.service php-fpm:php8.4-fpm.service; do
 		case " $missing " in
 		*" ${pair%%:*} "*) systemctl disable "${pair#*:}" >/dev/null 2>&1 || true ;;
 		esac
