@@ -304,6 +304,9 @@ func (s *supervisor) night(ctx context.Context, since time.Time, l *locale.Local
 	return n, nil
 }
 
+// mostBansRead is how many bans of a night are told; they are counted one by one.
+const mostBansRead = 10_000
+
 // nightBans asks the guard whom it banned.
 func (s *supervisor) nightBans(ctx context.Context, n *api.Night) {
 	bans, err := s.w.guard.Bans(ctx, api.BansQuery{All: true, Since: n.Until.Sub(n.Since), Limit: mostBansRead})
