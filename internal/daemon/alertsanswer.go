@@ -24,6 +24,7 @@ const (
 	longestSilence = 90 * 24 * time.Hour
 	longestNote    = 500 // bytes
 	nightMost      = 500 // incidents that are over
+	nightBans      = 10_000
 )
 
 // warnings are the operations of the session that runs.
@@ -309,7 +310,7 @@ const mostBansRead = 10_000
 
 // nightBans asks the guard whom it banned.
 func (s *supervisor) nightBans(ctx context.Context, n *api.Night) {
-	bans, err := s.w.guard.Bans(ctx, api.BansQuery{All: true, Since: n.Until.Sub(n.Since), Limit: mostBansRead})
+	bans, err := s.w.guard.Bans(ctx, api.BansQuery{All: true, Since: n.Until.Sub(n.Since), Limit: nightBans})
 	if err != nil {
 		n.Bans = -1
 		n.Problems = append(n.Problems, "the guard cannot be asked: "+tocsin.Printable(err.Error()))
