@@ -52,6 +52,7 @@ type Config struct {
 	Rules     []Rule // of warnings, in the order of the file
 	Mail      Mail
 	Contacts  []Contact // in the order of the file
+	Web       Web
 	Retention Retention
 
 	where map[string]Pos

@@ -136,6 +136,21 @@ tls_key = "/etc/key.pem"
 [[watch.remote]]
 url = "https://prometheus.example/api/v1/write"
 token_file = "/etc/tocsin/remote"
+[web]
+url = "https://tocsin.asso.example/"
+title = "Association Exemple"
+language = "fr"
+proxies = ["127.0.0.1"]
+user_header = "Remote-User"
+[web.oidc]
+issuer = "https://login.asso.example/realms/asso"
+name = "Compte de l’asso"
+client_id = "tocsin"
+client_secret_file = "/etc/tocsin/oidc"
+role_claim = "realm_access.roles"
+admin = ["sysadmins"]
+support = ["helpers"]
+board = ["board", "members"]
 [retention]
 evidence = "30d"
 bans = "60d"
@@ -191,7 +206,10 @@ func TestParseWhole(t *testing.T) {
 			},
 			Remotes: []Remote{{URL: "https://prometheus.example/api/v1/write", TokenFile: "/etc/tocsin/remote"}},
 		},
-		Mail:      Mail{Server: "sendmail"},
+		Mail: Mail{Server: "sendmail"},
+		Web: Web{URL: "https://tocsin.asso.example", Title: "Association Exemple", Language: "fr", Proxies: []netip.Prefix{prefix("127.0.0.1/32")}, UserHeader: "Remote-User",
+			OIDC: OIDC{Issuer: "https://login.asso.example/realms/asso", Name: "Compte de l’asso", ClientID: "tocsin", SecretFile: "/etc/tocsin/oidc",
+				Claim: "realm_access.roles", Admin: []string{"sysadmins"}, Support: []string{"helpers"}, Board: []string{"board", "members"}}},
 		Retention: Retention{Evidence: 30 * day, Bans: 60 * day, Logins: 10 * day, Samples: 7 * day, Samples5m: 365 * day, Samples1h: 5 * 365 * day},
 	}
 	places := got.where
@@ -211,8 +229,8 @@ func TestParseWhole(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if len(places) != 33 {
-		t.Errorf("%d places outside the tables of which there are several, want those of 33 keys: %v", len(places), places)
+	if len(places) != 46 {
+		t.Errorf("%d places outside the tables of which there are several, want those of 46 keys: %v", len(places), places)
 	}
 }
 

@@ -56,7 +56,7 @@ func newReader(name string, data []byte) *reader {
 	}
 	whole := target{config: r.config}
 	r.singles = map[string]*section{}
-	for _, table := range []string{"", "guard", "fail2ban", "report", "watch", "mail", "retention"} {
+	for _, table := range []string{"", "guard", "fail2ban", "report", "watch", "mail", "web", "web.oidc", "retention"} {
 		r.singles[table] = &section{table: table, target: whole, seen: map[string]int{}}
 		r.defaults(table, whole)
 	}
@@ -126,14 +126,14 @@ func (r *reader) header(path []string, at int, array bool) {
 			r.fail(at, fmt.Sprintf("write [[%s]], with two brackets: there may be several", name), "[%s] is not a list of %ss", name, noun(name))
 		}
 		r.current = r.another(name, at)
-	case len(path) == 1 && name != "" && r.singles[name] != nil:
+	case (len(path) == 1 || name == "web.oidc") && name != "" && r.singles[name] != nil:
 		if array {
 			r.fail(at, fmt.Sprintf("write [%s], with one bracket: there is one", name), "[[%s]] is not a list", name)
 		}
 		r.current = r.single(name, at)
 	default:
 		r.current = nil
-		r.fail(at, "the tables are [guard], [fail2ban], [[jail]], [[list]], [report], [watch], [[watch.node]], [[watch.remote]], [[rule]], [mail], [[contact]] and [retention]", "unknown table %q", clip(name))
+		r.fail(at, "the tables are [guard], [fail2ban], [[jail]], [[list]], [report], [watch], [[watch.node]], [[watch.remote]], [[rule]], [mail], [[contact]], [web], [web.oidc] and [retention]", "unknown table %q", clip(name))
 	}
 }
 
@@ -395,6 +395,7 @@ func (r *reader) finish() {
 	r.finishWatch()
 	r.finishRules()
 	r.finishContacts()
+	r.finishWeb()
 }
 
 // checkFail2ban compares its times with how long things are kept, as checkTimes does for a jail.
