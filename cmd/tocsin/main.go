@@ -62,6 +62,7 @@ type cli struct {
 	Query    queryCmd    `cmd:"" help:"Ask the store of samples in PromQL."`
 	Graph    graphCmd    `cmd:"" help:"Draw a service in the terminal, or write it as CSV."`
 	Token    tokenCmd    `cmd:"" help:"Who may ask over the network."`
+	User     userCmd     `cmd:"" help:"Who may see the pages."`
 
 	Reputation reputationCmd `cmd:"" help:"Other people's lists, and what they are told."`
 	Watch      watchCmd      `cmd:"" help:"Fetch the lists and send the reports. The guard starts it itself where it can."`

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"tocsin/internal/config"
 	"tocsin/internal/daemon"
 )
@@ -56,8 +58,18 @@ func (r *runCmd) Run(e *env) error {
 	return daemon.Run(ctx, daemon.Options{
 		Config: c, Path: path, Load: load,
 		Observe: r.Observe, Clean: r.Clean, Watch: true, BesideFail2ban: r.BesideFail2ban, Version: version(), Name: calledAs(),
-		Say: say, Log: e.logger(r.Debug),
+		Say: say, Terminal: isTerminal(e.stdout) && !e.flags.JSON, Log: e.logger(r.Debug),
 	}, reload)
+}
+
+// isTerminal says whether a person reads what is written to w.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 // sayJSON makes an object of each line that the guard says at its start: its first word, and the rest.

@@ -121,6 +121,7 @@ func WatchHandler(op WatchOperations, sup *SuperviseOperations) http.Handler {
 	mux := http.NewServeMux()
 	if sup != nil {
 		superviseHandlers(mux, sup)
+		userHandlers(mux, &sup.Accounts)
 	}
 	look(mux, "GET /v1/reputation", func(r *http.Request) (any, error) { return op.Reputation(r.Context()) })
 	look(mux, "GET /v1/reputation/check", func(r *http.Request) (any, error) {

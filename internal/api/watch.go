@@ -173,6 +173,7 @@ type SuperviseOperations struct {
 	// Questions are Prometheus's; an error says why nobody can be asked now.
 	Questions func() (*Samples, error)
 	Warnings  *AlertOperations
+	Accounts  UserOperations
 }
 
 // superviseHandlers serves them to whoever may reach the socket.

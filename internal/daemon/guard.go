@@ -48,6 +48,7 @@ type Options struct {
 	Version        string
 	Name           string    // how the program is called at this terminal; default tocsin
 	Say            io.Writer // the few lines for the person at the terminal
+	Terminal       bool      // a person reads them: they get a link to the pages
 	Log            *slog.Logger
 }
 
@@ -227,6 +228,9 @@ func (g *Guard) serve(socket net.Listener, first *set, reload <-chan os.Signal) 
 	spawn("host names", g.askNames)
 	spawn("ignored host names", g.watchFriends)
 	spawn("lists", g.watchLists)
+	if g.o.Terminal && g.startsWatch() {
+		spawn("link to the pages", g.sayPages)
+	}
 
 	notify(daemon.SdNotifyReady)
 	for g.life.Err() == nil {

@@ -26,6 +26,7 @@ import (
 	"tocsin/internal/probe"
 	"tocsin/internal/remotewrite"
 	"tocsin/internal/tsdb"
+	"tocsin/internal/web"
 )
 
 // samplesFolder is where the samples lie, in the folder of the watch process.
@@ -53,6 +54,7 @@ type supervisor struct {
 	remotes []*remote // the other stores that everything is written to
 	keys    *tokens
 	alerts  *alerter
+	pages   *web.Server
 
 	mu      sync.Mutex
 	builtIn map[string]bool // the services of this machine that a built-in probe delivers
@@ -88,6 +90,9 @@ func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host st
 	}
 	s.known.use(s.master)
 	if s.keys, err = loadTokens(ctx, w.store); err != nil {
+		return nil, err
+	}
+	if s.pages, err = s.newPages(ctx); err != nil {
 		return nil, err
 	}
 	s.db, err = tsdb.Open(ctx, tsdb.Options{
@@ -232,17 +237,17 @@ func (s *supervisor) asRoot(ctx context.Context, name string) ([]probe.Reading, 
 	return rs, time.Duration(r.CPU), err
 }
 
-// serve answers programs over the network, and tries again where it cannot.
+// serve answers programs and people over the network, and tries again where it cannot.
 func (s *supervisor) serve(ctx context.Context) {
 	for ctx.Err() == nil {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.conf.Listen)
 		if err == nil {
 			s.open.Store(true)
-			err = api.ServeSamples(ctx, l, api.SamplesHandler(s.questions()))
+			err = api.ServeSamples(ctx, l, s.handler())
 			s.open.Store(false)
 		}
 		if err != nil && ctx.Err() == nil {
-			s.log.Error("programs cannot ask over the network", "err", err)
+			s.log.Error("there are no pages, and programs cannot ask over the network", "err", err)
 			pause(ctx, sessionAgain)
 		}
 	}

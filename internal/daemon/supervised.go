@@ -52,6 +52,7 @@ func (w *watcher) supervision() *api.SuperviseOperations {
 		Questions: func() (*api.Samples, error) {
 			return with(w, func(s *supervisor) (*api.Samples, error) { return s.questions(), nil })
 		},
+		Accounts: w.accounts(),
 	}
 }
 

@@ -1,0 +1,349 @@
+package web
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"math"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"tocsin"
+	"tocsin/internal/account"
+	"tocsin/internal/store"
+)
+
+// Bounds of a login.
+const (
+	tryFor     = 8 * time.Second // how long one waits until there is room to check a password
+	roundFor   = 10 * time.Minute
+	mostRounds = 1_000
+)
+
+// loginForm is what the login page shows.
+type loginForm struct {
+	To    string // where to go on
+	Name  string
+	Wrong string // what was wrong, in words
+	OIDC  string // what the button says; "": there is none
+}
+
+// toLogin sends whoever is not logged in to the login; a program gets an answer that it understands.
+func (s *Server) toLogin(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		s.fail(w, r, http.StatusUnauthorized, "page.error.ended")
+		return
+	}
+	to := "/login"
+	if at := r.URL.RequestURI(); at != "/" && len(at) < 1000 {
+		to += "?" + url.Values{"to": {at}}.Encode()
+	}
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+// localPath is a path of ours, or "/": nobody is sent elsewhere after the login.
+func localPath(to string) string {
+	u, err := url.Parse(to)
+	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || !strings.HasPrefix(to, "/") || strings.HasPrefix(to, "//") || strings.ContainsAny(to, "\\\r\n\t") {
+		return "/"
+	}
+	return to
+}
+
+func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) {
+	to := localPath(r.URL.Query().Get("to"))
+	if v, _ := s.visitor(r); v != nil {
+		http.Redirect(w, r, to, http.StatusSeeOther)
+		return
+	}
+	s.showLogin(w, r, http.StatusOK, loginForm{To: to})
+}
+
+func (s *Server) showLogin(w http.ResponseWriter, r *http.Request, code int, form loginForm) {
+	if s.o.OIDC != nil {
+		form.OIDC = s.o.OIDCName
+	}
+	s.show(w, r, nil, code, "login", "page.login.title", form)
+}
+
+// login checks a name and a password. Whoever is unknown takes as long as whoever is known, and is told the same.
+func (s *Server) login(w http.ResponseWriter, r *http.Request) {
+	form := loginForm{To: localPath(r.PostFormValue("to")), Name: r.PostFormValue("name")}
+	password, now, peer := r.PostFormValue("password"), time.Now(), account.PeerOf(r, s.o.Proxies)
+	l := s.locale(r)
+	name := clip(form.Name, 200)
+	key := name
+	if peer.Addr.IsValid() { // nobody locks somebody else out who comes from elsewhere
+		key += "\x00" + throttled(peer.Addr).String()
+	}
+	if wait := s.throttle.Wait(key, now); wait > 0 {
+		seconds := math.Ceil(wait.Seconds())
+		w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
+		form.Wrong = l.T("page.login.wait", "for", time.Duration(seconds)*time.Second)
+		s.showLogin(w, r, http.StatusTooManyRequests, form)
+		return
+	}
+	u, _ := s.people.user(form.Name)
+	ctx, cancel := context.WithTimeout(r.Context(), tryFor)
+	defer cancel()
+	ok, err := s.passwords.Check(ctx, u.Password, password)
+	switch {
+	case err != nil:
+		s.log.Error("a password could not be checked", "err", err)
+		form.Wrong = l.T("page.login.busy")
+		s.showLogin(w, r, http.StatusServiceUnavailable, form)
+		return
+	case !ok:
+		s.throttle.Failed(key, now)
+		s.o.Failed(name, peer.Addr)
+		form.Wrong = l.T("page.login.wrong")
+		s.showLogin(w, r, http.StatusUnauthorized, form)
+		return
+	}
+	s.throttle.Succeeded(key)
+	s.enter(w, r, store.Session{Name: u.Name, Role: u.Role, Kind: byPassword, Until: now.Add(sessionFor)}, form.To)
+}
+
+// throttled is the network that counts as one: a customer has a whole /64 of IPv6.
+func throttled(a netip.Addr) netip.Prefix {
+	bits := 64
+	if a.Is4() {
+		bits = 32
+	}
+	return netip.PrefixFrom(a, bits).Masked()
+}
+
+// enter begins a session, and goes on to a path.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request, session store.Session, to string) {
+	now, peer := time.Now(), account.PeerOf(r, s.o.Proxies)
+	session.Made, session.Seen, session.Agent = now, now, r.UserAgent()
+	if peer.Addr.IsValid() {
+		session.Addr = peer.Addr.String()
+	}
+	secret, err := s.people.enter(r.Context(), session)
+	if err != nil {
+		s.broken(w, r, err)
+		return
+	}
+	if old := s.cookie(r, cookieSession); old != "" { // whoever logs in anew ends what was before
+		_, _ = s.people.leave(r.Context(), account.HashOf(old))
+	}
+	if session.Kind == byPassword {
+		s.o.Entered(session.Name, peer.Addr)
+	}
+	s.setCookie(w, r, cookieSession, secret, session.Until.Sub(now))
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
+	if secret := s.cookie(r, cookieSession); secret != "" {
+		if _, err := s.people.leave(r.Context(), account.HashOf(secret)); err != nil {
+			s.broken(w, r, err)
+			return
+		}
+	}
+	s.setCookie(w, r, cookieSession, "", 0)
+	w.Header().Set("Clear-Site-Data", `"cache"`)
+	http.Redirect(w, r, "/login", http.StatusSeeOther)
+}
+
+// startForm is what the page behind a link shows that is good once.
+type startForm struct {
+	Name  string // whose password is chosen; "": nobody's, the reader is let in for a while
+	Path  string
+	Least int
+	Wrong string
+}
+
+// startPage shows what a link is for. Using it takes a button: what reads mails follows links.
+func (s *Server) startPage(w http.ResponseWriter, r *http.Request) {
+	s.withStart(w, r, func(l store.Start) { s.showStart(w, r, http.StatusOK, l, "") })
+}
+
+func (s *Server) showStart(w http.ResponseWriter, r *http.Request, code int, l store.Start, wrong string) {
+	s.show(w, r, nil, code, "start", "page.start.title", startForm{Name: l.Name, Path: r.URL.Path, Least: account.LeastPassword, Wrong: wrong})
+}
+
+// withStart looks the link of a request up.
+func (s *Server) withStart(w http.ResponseWriter, r *http.Request, do func(store.Start)) {
+	token := r.PathValue("token")
+	l, ok, err := store.Start{}, false, error(nil)
+	if len(token) <= 100 {
+		l, ok, err = s.o.Store.FindStart(r.Context(), account.HashOf(token), time.Now())
+	}
+	switch {
+	case err != nil:
+		s.broken(w, r, err)
+	case !ok:
+		s.fail(w, r, http.StatusNotFound, "page.error.link")
+	default:
+		do(l)
+	}
+}
+
+// start uses a link: a password is chosen with it, or its reader is let in for a while.
+func (s *Server) start(w http.ResponseWriter, r *http.Request) {
+	s.withStart(w, r, func(l store.Start) {
+		session := store.Session{Name: "terminal", Role: account.Admin.String(), Kind: byTerminal, Until: time.Now().Add(terminalFor)}
+		if l.Name != "" {
+			u, wrong := s.choose(r, l.Name)
+			if wrong != "" {
+				s.showStart(w, r, http.StatusUnprocessableEntity, l, wrong)
+				return
+			}
+			session = store.Session{Name: u.Name, Role: u.Role, Kind: byPassword, Until: time.Now().Add(sessionFor)}
+			if !s.useStart(w, r, l) {
+				return
+			}
+			if ok, err := s.people.put(r.Context(), u); !ok || err != nil {
+				s.broken(w, r, errors.Join(err, errors.New("the account is gone")))
+				return
+			}
+			// Whoever had the old password is out.
+			if err := s.people.leaveAll(r.Context(), u.Name, [32]byte{}); err != nil {
+				s.broken(w, r, err)
+				return
+			}
+			s.note(r, &visitor{Name: u.Name, Kind: byPassword}, "password", u.Name, "")
+		} else if !s.useStart(w, r, l) {
+			return
+		}
+		s.enter(w, r, session, "/")
+	})
+}
+
+func (s *Server) useStart(w http.ResponseWriter, r *http.Request, l store.Start) bool {
+	ok, err := s.o.Store.UseStart(r.Context(), l.Hash, time.Now())
+	switch {
+	case err != nil:
+		s.broken(w, r, err)
+	case !ok:
+		s.fail(w, r, http.StatusNotFound, "page.error.link")
+	}
+	return ok && err == nil
+}
+
+// choose reads a new password, which stands twice in the form. wrong says in words why it is not taken.
+func (s *Server) choose(r *http.Request, name string) (u store.User, wrong string) {
+	l := s.locale(r)
+	password := r.PostFormValue("password")
+	u, ok := s.people.user(name)
+	switch err := account.CheckPassword(name, password); {
+	case !ok:
+		return u, l.T("page.error.link")
+	case errors.Is(err, account.ErrShort):
+		return u, l.T("page.password.short", "n", account.LeastPassword)
+	case errors.Is(err, account.ErrIsName):
+		return u, l.T("page.password.name")
+	case err != nil:
+		return u, l.T("page.password.long")
+	case password != r.PostFormValue("again"):
+		return u, l.T("page.password.differ")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), tryFor)
+	defer cancel()
+	var err error
+	if u.Password, err = s.passwords.Hash(ctx, password); err != nil {
+		return u, l.T("page.login.busy")
+	}
+	return u, ""
+}
+
+// rounds are the logins with a provider that are on their way.
+type rounds struct {
+	mu  sync.Mutex
+	all map[string]waiting // by state
+}
+
+type waiting struct {
+	account.Round
+	to    string
+	until time.Time
+}
+
+// keep remembers a round; it is given back once.
+func (w *rounds) keep(round account.Round, to string, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.all == nil {
+		w.all = map[string]waiting{}
+	}
+	oldest := ""
+	for state, one := range w.all {
+		if now.After(one.until) {
+			delete(w.all, state)
+		} else if oldest == "" || one.until.Before(w.all[oldest].until) {
+			oldest = state
+		}
+	}
+	if len(w.all) >= mostRounds {
+		delete(w.all, oldest)
+	}
+	w.all[round.State] = waiting{round, to, now.Add(roundFor)}
+}
+
+// take gives a round back.
+func (w *rounds) take(state string, now time.Time) (waiting, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	one, ok := w.all[state]
+	delete(w.all, state)
+	return one, ok && now.Before(one.until)
+}
+
+func (s *Server) oidcBegin(w http.ResponseWriter, r *http.Request) {
+	if s.o.OIDC == nil {
+		s.fail(w, r, http.StatusNotFound, "page.error.nothing")
+		return
+	}
+	to, round, err := s.o.OIDC.Begin(r.Context())
+	if err != nil {
+		s.log.Error("nobody can log in with OpenID Connect", "err", err)
+		s.showLogin(w, r, http.StatusBadGateway, loginForm{To: "/", Wrong: s.locale(r).T("page.login.provider")})
+		return
+	}
+	s.rounds.keep(round, localPath(r.URL.Query().Get("to")), time.Now())
+	s.setCookie(w, r, cookieRound, round.State, roundFor)
+	http.Redirect(w, r, to, http.StatusSeeOther)
+}
+
+// oidcFinish is where a provider sends people back to.
+func (s *Server) oidcFinish(w http.ResponseWriter, r *http.Request) {
+	if s.o.OIDC == nil {
+		s.fail(w, r, http.StatusNotFound, "page.error.nothing")
+		return
+	}
+	q := r.URL.Query()
+	state, own := q.Get("state"), s.cookie(r, cookieRound)
+	s.setCookie(w, r, cookieRound, "", 0)
+	round, ok := s.rounds.take(state, time.Now())
+	refuse := func(key string, err error) {
+		s.log.Warn("a login with OpenID Connect failed", "err", err)
+		s.showLogin(w, r, http.StatusForbidden, loginForm{To: "/", Wrong: s.locale(r).T(key)})
+	}
+	if !ok || subtle.ConstantTimeCompare([]byte(state), []byte(own)) != 1 {
+		refuse("page.login.stale", errors.New("the browser that comes back is not the one that was sent, or came late"))
+		return
+	}
+	if q.Get("error") != "" {
+		refuse("page.login.declined", errors.New(tocsin.Printable(clip(q.Get("error")+": "+q.Get("error_description"), 300))))
+		return
+	}
+	who, err := s.o.OIDC.Finish(r.Context(), round.Round, q.Get("code"))
+	switch {
+	case err != nil:
+		refuse("page.login.provider", err)
+	case who.Role == account.Nobody:
+		refuse("page.login.norole", errors.New("no role here for "+tocsin.Printable(who.Name)))
+	default:
+		s.enter(w, r, store.Session{Name: who.Name, Role: who.Role.String(), Kind: byOIDC, Until: time.Now().Add(oidcFor)}, round.to)
+	}
+}
+
+// oidcFor is how long a login with a provider lasts: a role that was taken away there is gone here by the next morning.
+const oidcFor = 12 * time.Hour
