@@ -118,6 +118,19 @@ func TestManualTellsOfEveryWatchSetting(t *testing.T) {
 	}
 }
 
+// The page accounts has a section for every setting of the pages.
+func TestManualTellsOfEveryWebSetting(t *testing.T) {
+	texts := map[string]string{
+		"web":      section(t, "accounts.md", "Settings of [web]"),
+		"web.oidc": section(t, "accounts.md", "Settings of [web.oidc]"),
+	}
+	for _, k := range config.Keys() {
+		if text, ours := texts[k.Table]; ours && !strings.Contains(text, "`"+k.Name+"`\n\n"+k.Doc+" Default: `"+k.Default+"`.") {
+			t.Errorf("accounts.md does not tell of %s of [%s]: %s Default: `%s`.", k.Name, k.Table, k.Doc, k.Default)
+		}
+	}
+}
+
 // The page watch has a row for every built-in probe, with the plugins of Munin that show the same.
 func TestManualTellsOfEveryProbe(t *testing.T) {
 	rows := map[string]string{}
