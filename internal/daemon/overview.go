@@ -22,7 +22,7 @@ const (
 	overviewFresh = 10 * time.Second // as long an overview is shown as it is
 	trendFresh    = 15 * time.Minute
 	trendStep     = 30 * time.Minute
-	trendPoints   = 48              // a day
+	trendPoints   = 48               // a day
 	staleValue    = 10 * time.Minute // an older value is not known
 	mostTrends    = 1_000            // servers
 )
@@ -279,4 +279,3 @@ func combine(steps []map[string]float64, f func(map[string]float64) float64) []f
 func tsdbSeries(key serverKey, service, field string) tocsin.Series {
 	return tocsin.Series{Group: key.group, Node: key.name, Service: service, Field: field}
 }
-

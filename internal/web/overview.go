@@ -302,7 +302,9 @@ func isAddress(s string) bool {
 	return err == nil
 }
 
-func contains(s, part string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(part)) }
+func contains(s, part string) bool {
+	return strings.Contains(strings.ToLower(s), strings.ToLower(part))
+}
 
 // serverPath is where a server's page is.
 func serverPath(group, name string) string { return "/server/" + segment(group) + "/" + segment(name) }

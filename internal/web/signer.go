@@ -15,7 +15,9 @@ import (
 const linkSecret = "links"
 
 // signer signs links to pictures with the key that the store keeps.
-type signer struct{ now atomic.Pointer[account.Signer] }
+type signer struct {
+	now atomic.Pointer[account.Signer]
+}
 
 func (k *signer) load(ctx context.Context, w *store.Watch) error {
 	_, made := account.NewSecret()

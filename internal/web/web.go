@@ -42,7 +42,7 @@ type Options struct {
 	OIDCName   string         // what its button says
 	Store      *store.Watch
 	Guard      *api.Client
-	Token      func(token string) (scope string) // what a token is good for
+	Token      func(token string) (scope string)  // what a token is good for
 	Failed     func(name string, addr netip.Addr) // writes a failed login down for the guard
 	Entered    func(name string, addr netip.Addr) // and a good one
 	Version    string
@@ -107,7 +107,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /static/{file}", s.serveStatic)
-	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, s.staticPath("icon.svg"), http.StatusFound) })
+	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, s.staticPath("icon.svg"), http.StatusFound)
+	})
 	mux.HandleFunc("GET /login", s.loginPage)
 	mux.HandleFunc("POST /login", s.login)
 	mux.HandleFunc("POST /logout", s.logout)

@@ -57,10 +57,14 @@ func newSite(t *testing.T, change ...func(*Options)) *site {
 	s.http = httptest.NewUnstartedServer(nil)
 	o := Options{
 		Origin: "http://" + s.http.Listener.Addr().String(), Title: "Association Exemple", Language: "en", Store: w, Log: slog.New(slog.DiscardHandler), Version: "1.2.3",
-		Token:   func(token string) string { return map[string]string{"reads": "read", "writes": "write"}[token] },
-		Failed:  func(name string, addr netip.Addr) { s.logged = append(s.logged, fmt.Sprintf("failed %q %v", name, addr)) },
-		Entered: func(name string, addr netip.Addr) { s.logged = append(s.logged, fmt.Sprintf("entered %q %v", name, addr)) },
-		Data:    testData(t),
+		Token: func(token string) string { return map[string]string{"reads": "read", "writes": "write"}[token] },
+		Failed: func(name string, addr netip.Addr) {
+			s.logged = append(s.logged, fmt.Sprintf("failed %q %v", name, addr))
+		},
+		Entered: func(name string, addr netip.Addr) {
+			s.logged = append(s.logged, fmt.Sprintf("entered %q %v", name, addr))
+		},
+		Data: testData(t),
 	}
 	for _, f := range change {
 		f(&o)
