@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -37,20 +39,10 @@ func (c *Config) Origin() string {
 		return c.Web.URL
 	}
 	at := c.Listen
-	if host, port, ok := cutPort(at); ok {
-		if a, err := netip.ParseAddr(host); err == nil && a.IsUnspecified() {
-			at = "127.0.0.1:" + port
-		}
+	if a, err := netip.ParseAddrPort(at); err == nil && a.Addr().IsUnspecified() {
+		at = "127.0.0.1:" + strconv.Itoa(int(a.Port()))
 	}
-	return "http://" + at
-}
-
-func cutPort(at string) (host, port string, ok bool) {
-	i := strings.LastIndexByte(at, ':')
-	if i < 0 {
-		return "", "", false
-	}
-	return strings.Trim(at[:i], "[]"), at[i+1:], true
+	return "http://" + cmp.Or(at, "localhost")
 }
 
 // finishWeb does what needs the whole of [web] and [web.oidc].

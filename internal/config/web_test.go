@@ -37,6 +37,7 @@ func TestWebMistakes(t *testing.T) {
 func TestOrigin(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{"", "http://127.0.0.1:8044"},
+		{`listen = ""`, "http://localhost"},
 		{`listen = "localhost:80"`, "http://localhost:80"},
 		{`listen = "0.0.0.0:8044"`, "http://127.0.0.1:8044"},
 		{`listen = "[::]:8044"`, "http://127.0.0.1:8044"},
