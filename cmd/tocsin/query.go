@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +19,8 @@ import (
 	"tocsin"
 	"tocsin/internal/api"
 	"tocsin/internal/config"
+	"tocsin/internal/graph"
+	"tocsin/internal/locale"
 )
 
 type queryCmd struct {
@@ -154,19 +158,20 @@ type graphCmd struct {
 	Service string `arg:"" help:"What is measured, as tocsin server names it."`
 	Range   string `default:"day" help:"day, week, month, year, or a duration like 6h."`
 	Step    string `placeholder:"DURATION" help:"Between two points (default: as many points as a line has room for)."`
-	Output  string `short:"o" placeholder:"FILE" help:"Write it as CSV; - is standard output."`
+	Output  string `short:"o" placeholder:"FILE" help:"Write it as a picture, NAME.svg or NAME.png, or as CSV; - is CSV on standard output."`
+	Behind  string `placeholder:"DURATION" help:"Of a picture: draw also what was so long before (7d: a week ago)."`
+	Lang    string `placeholder:"LANG" help:"Of a picture: en or fr (default: what the environment says)."`
+	Dark    bool   `help:"Of a picture: light on dark. An SVG follows its reader's system otherwise, a PNG is light."`
+	Width   int    `default:"500" help:"Of a picture, in pixels: 280 to 2000."`
 }
 
 func (*graphCmd) Help() string {
-	return "Example: tocsin graph web1 load --range week -o load.csv\n\nDraws a service in the terminal, or writes it as CSV: per field the average, minimum and maximum of each step."
+	return "Example: tocsin graph web1 load --range week -o load.svg\n\nDraws a service in the terminal, or writes it as a picture or as CSV: per field the average, minimum and maximum of each step."
 }
-
-// ranges are the times that Munin draws.
-var ranges = map[string]time.Duration{"day": 24 * time.Hour, "week": 7 * 24 * time.Hour, "month": 31 * 24 * time.Hour, "year": 366 * 24 * time.Hour}
 
 // rangeArg is how long a range is.
 func rangeArg(text string) (time.Duration, error) {
-	if length, ok := ranges[text]; ok {
+	if length, _, ok := graph.Window(text); ok {
 		return length, nil
 	}
 	d, err := config.ParseDuration(text)
@@ -203,6 +208,9 @@ func (k *graphCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	if picture := filepath.Ext(k.Output); picture == ".svg" || picture == ".png" {
+		return k.picture(e, watch, q)
+	}
 	g, err := watch.Graph(e.ctx, q)
 	switch {
 	case err != nil:
@@ -213,6 +221,54 @@ func (k *graphCmd) Run(e *env) error {
 		return saveCSV(k.Output, &g)
 	}
 	return e.print(g, func(w io.Writer) { printGraph(w, &g, q.From, q.To) })
+}
+
+// picture draws what the watch process tells.
+func (k *graphCmd) picture(e *env, watch *api.WatchClient, q api.GraphQuery) error {
+	q.Marks = true
+	g, err := watch.Graph(e.ctx, q)
+	if err != nil {
+		return err
+	}
+	o := graph.Options{Width: k.Width, Subtitle: g.Server, Marks: g.DrawnMarks(), Locale: locale.Get(k.language())}
+	if k.Dark {
+		o.Theme = graph.Dark
+	}
+	d := g.Data()
+	if k.Behind != "" {
+		ago, err := stepArg(k.Behind)
+		if err != nil {
+			return err
+		}
+		before := q
+		before.From, before.To, before.Marks, before.Step = q.From.Add(-ago), q.To.Add(-ago), false, d.Step
+		ghost, err := watch.Graph(e.ctx, before)
+		if err != nil {
+			return err
+		}
+		d.Ghost, o.GhostName = ghost.Points(ago), o.Locale.T("graph.before", "for", o.Locale.Rough(ago))
+	}
+	drawn, err := graph.New(d, o)
+	if err != nil {
+		return err
+	}
+	for _, note := range drawn.Notes {
+		fmt.Fprintln(e.stderr, note)
+	}
+	var b bytes.Buffer
+	draw := drawn.SVG
+	if filepath.Ext(k.Output) == ".png" {
+		draw = drawn.PNG
+	}
+	if err := draw(&b); err != nil {
+		return err
+	}
+	return os.WriteFile(k.Output, b.Bytes(), 0o644)
+}
+
+// language is the one that is asked for, or that of the environment.
+func (k *graphCmd) language() string {
+	return cmp.Or(k.Lang, os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG"), "en")
 }
 
 func saveCSV(path string, g *api.Graph) error {

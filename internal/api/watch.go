@@ -100,6 +100,7 @@ type GraphQuery struct {
 	Group, Server, Service string
 	From, To               time.Time
 	Step                   time.Duration // 0: as fine as some 400 points are
+	Marks                  bool          // with what happened
 }
 
 // Graph is what is drawn: one service over a time.
@@ -112,13 +113,42 @@ type Graph struct {
 	Unit    string       `json:"unit"` // what the vertical axis says
 	Step    float64      `json:"step"` // seconds
 	Fields  []GraphField `json:"fields"`
+
+	From       time.Time   `json:"from"`
+	To         time.Time   `json:"to"`
+	Attributes []Attribute `json:"attributes"` // of the graph, as its source says; the first of a name counts
+	Marks      []GraphMark `json:"marks"`
 }
+
+// Attribute is what Munin's plugins say of a graph or a field.
+type Attribute struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// GraphMark is something that happened.
+type GraphMark struct {
+	At   time.Time `json:"at"`
+	Kind string    `json:"kind"` // one of the marks below
+	N    int       `json:"n"`    // of what, where that is counted
+	Text string    `json:"text"`
+}
+
+// The kinds of marks.
+const (
+	MarkBans    = "bans"
+	MarkReboot  = "reboot"
+	MarkUpgrade = "upgrade"
+	MarkAlert   = "alert"
+)
 
 // GraphField is one curve.
 type GraphField struct {
 	Name   string       `json:"name"`
 	Label  string       `json:"label"`
 	Points []GraphPoint `json:"points"`
+
+	Attributes []Attribute `json:"attributes"` // the last of a name counts
 }
 
 // GraphPoint stands for the time of one step that ends at T.
@@ -225,6 +255,7 @@ func parseGraphQuery(v url.Values) (q GraphQuery, err error) {
 			return q, Errorf(ExitUsage, "write it like 5m", "step is not a positive duration")
 		}
 	}
+	q.Marks = v.Get("marks") != ""
 	if !q.To.After(q.From) {
 		return q, Errorf(ExitUsage, "", "the time to draw ends before it begins")
 	}
@@ -236,6 +267,9 @@ func (q GraphQuery) values() url.Values {
 		"from": {q.From.Format(time.RFC3339)}, "to": {q.To.Format(time.RFC3339)}}
 	if q.Step > 0 {
 		v.Set("step", q.Step.String())
+	}
+	if q.Marks {
+		v.Set("marks", "1")
 	}
 	return v
 }

@@ -58,7 +58,7 @@ func TestSuperviseClientAndServerAgree(t *testing.T) {
 	check("server asked for", gotServer, [2]string{"*", "web1"}, nil)
 	p, err := c.Probes(ctx)
 	check("probes", p, probes, err)
-	q := GraphQuery{Group: "Gandi;Paris", Server: "web1", Service: "a.b", From: at, To: at.Add(time.Hour), Step: 5 * time.Minute}
+	q := GraphQuery{Group: "Gandi;Paris", Server: "web1", Service: "a.b", From: at, To: at.Add(time.Hour), Step: 5 * time.Minute, Marks: true}
 	g, err := c.Graph(ctx, q)
 	check("graph", g, graph, err)
 	check("graph asked for", gotQuery, q, nil)

@@ -570,7 +570,7 @@ func (p *picture) marks(c canvas) {
 		var titles []string
 		for _, n := range all[i:] {
 			if n.Kind == m.Kind && p.x(n.At) < x+4 && len(titles) < 10 {
-				titles = append(titles, p.words.Date(n.At, p.d.To)+" "+p.words.Clock(n.At)+" "+shown(n.Text))
+				titles = append(titles, p.words.Date(n.At, p.d.To)+" "+p.words.Clock(n.At)+" "+p.said(n))
 			}
 		}
 		c.begin(strings.Join(titles, "\n"))
@@ -578,6 +578,22 @@ func (p *picture) marks(c canvas) {
 		c.area(outline{markShape(m.Kind, x, p.plot.y-1)}, markInk(m.Kind), 1)
 		c.end()
 	}
+}
+
+// markKeys are what the legend says of each kind.
+var markKeys = [markKinds]string{"graph.bans", "graph.reboot", "graph.upgrade", "graph.alert"}
+
+// said is what a mark says.
+func (p *picture) said(m Mark) string {
+	switch {
+	case m.Text != "":
+		return shown(m.Text)
+	case m.N > 0 && m.Kind == MarkBans:
+		return p.words.T("graph.nbans", "n", m.N)
+	case m.N > 0 && m.Kind == MarkUpgrade:
+		return p.words.T("graph.nupgrades", "n", m.N)
+	}
+	return p.words.T(markKeys[m.Kind])
 }
 
 func markInk(k MarkKind) ink {

@@ -61,7 +61,8 @@ const (
 type Mark struct {
 	At   time.Time
 	Kind MarkKind
-	Text string // what is shown when the pointer rests on it
+	N    int    // of what, where that is counted
+	Text string // is shown when the pointer rests on the mark; "": what its kind and N say
 }
 
 // MarkKind is a kind of mark. Each has its own shape.
@@ -130,14 +131,27 @@ func New(d Data, o Options) (*Graph, error) {
 		return nil, fmt.Errorf("%w: from %s to %s in steps of %s", ErrData, d.From.Format(time.RFC3339), d.To.Format(time.RFC3339), d.Step)
 	}
 	first := from - from%step + step
-	g.grid = grid{first: first, step: step, n: int((to-to%step-first)/step) + 1}
-	if g.grid.n < 1 {
-		return nil, fmt.Errorf("%w: no whole step of %s", ErrData, d.Step)
-	}
+	g.grid = grid{first: first, step: step, n: int((to-first+step-1)/step) + 1} // the last may be cut short
 	g.o.Width = between(orElse(o.Width, 500), 280, 2000)
 	g.o.Height = between(orElse(o.Height, 175), 40, 1200)
 	g.plan()
 	return g, nil
+}
+
+// Window is one of Munin's times, "day", "week", "month" or "year": how long it is and in which steps it is drawn. Each has
+// 400 steps.
+func Window(name string) (length, step time.Duration, ok bool) {
+	switch name {
+	case "day":
+		step = 5 * time.Minute
+	case "week":
+		step = 30 * time.Minute
+	case "month":
+		step = 2 * time.Hour
+	case "year":
+		step = 24 * time.Hour
+	}
+	return 400 * step, step, step > 0
 }
 
 func between(v, least, most int) int { return max(least, min(most, v)) }

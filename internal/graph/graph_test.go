@@ -198,7 +198,6 @@ func TestNewRefuses(t *testing.T) {
 		{Service: s, From: noon.Add(-time.Hour), To: noon, Step: time.Millisecond},
 		{Service: s, From: noon.Add(-time.Hour), To: noon},
 		{Service: s, From: noon.Add(-100 * year), To: noon, Step: time.Second},
-		{Service: s, From: noon.Add(-time.Second), To: noon.Add(time.Second), Step: 7 * time.Hour},
 	} {
 		if _, err := New(d, Options{}); !errors.Is(err, ErrData) {
 			t.Errorf("from %s to %s in %s: %v, want ErrData", d.From, d.To, d.Step, err)

@@ -188,7 +188,7 @@ func (p *picture) signs() (all []sign) {
 		}
 		all = append(all, sign{words, line(levelPen(critical))})
 	}
-	for k, key := range []string{"graph.bans", "graph.reboot", "graph.upgrade", "graph.alert"} {
+	for k, key := range markKeys {
 		if kind := MarkKind(k); slices.ContainsFunc(p.o.Marks, func(m Mark) bool { return m.Kind == kind && !m.At.Before(p.d.From) && !m.At.After(p.d.To) }) {
 			all = append(all, sign{p.words.T(key), func(c canvas, x, y float64) { c.area(outline{markShape(kind, x+8, y)}, markInk(kind), 1) }})
 		}

@@ -35,7 +35,7 @@ func (g *Graph) Table() Table {
 		all = append(all, &c.values)
 	}
 	for i := range g.grid.n {
-		row := TableRow{T: g.grid.first + int64(i)*g.grid.step, Values: make([][3]float64, len(all))}
+		row := TableRow{T: min(g.grid.first+int64(i)*g.grid.step, g.d.To.Unix()), Values: make([][3]float64, len(all))}
 		known := false
 		for j, v := range all {
 			row.Values[j] = [3]float64{v.avg[i], v.min[i], v.max[i]}
