@@ -169,9 +169,12 @@ func (*graphCmd) Help() string {
 	return "Example: tocsin graph web1 load --range week -o load.svg\n\nDraws a service in the terminal, or writes it as a picture or as CSV: per field the average, minimum and maximum of each step."
 }
 
+// ranges are the times that have a name. A graph of one is as long as Munin's.
+var ranges = map[string]time.Duration{"day": 24 * time.Hour, "week": 7 * 24 * time.Hour, "month": 31 * 24 * time.Hour, "year": 366 * 24 * time.Hour}
+
 // rangeArg is how long a range is.
 func rangeArg(text string) (time.Duration, error) {
-	if length, _, ok := graph.Window(text); ok {
+	if length, ok := ranges[text]; ok {
 		return length, nil
 	}
 	d, err := config.ParseDuration(text)
@@ -193,6 +196,9 @@ func (k *graphCmd) Run(e *env) error {
 	length, err := rangeArg(k.Range)
 	if err != nil {
 		return err
+	}
+	if munins, _, ok := graph.Window(k.Range); ok {
+		length = munins
 	}
 	q := api.GraphQuery{Service: k.Service, To: time.Now().Truncate(time.Second)}
 	q.Group, q.Server = serverName(k.Server)
