@@ -24,7 +24,7 @@ type MasterConf struct {
 
 	levels map[string]map[string]int // by level: the index of the setting that counts, by name
 	hosts  map[string]*ConfHost      // by level
-	of     map[string][]int          // by level of the host: the indices of its settings
+	of     map[string][]int          // by level of a service: the indices of its settings, and of those of its fields
 }
 
 // Setting is one line of munin.conf: what it is of, and what it says.
@@ -358,7 +358,14 @@ func (r *masterReader) host(s Setting) {
 		r.m.hosts[key] = h
 		r.m.Hosts = append(r.m.Hosts, h)
 	}
-	r.m.of[key] = append(r.m.of[key], len(r.m.Settings)) // where it will stand
+	if s.Path != "" {
+		at := level(s.Group, s.Host, s.Path)
+		r.m.of[at] = append(r.m.of[at], len(r.m.Settings)) // where it will stand
+		if service, _, ok := cutLast(s.Path, "."); ok {
+			at = level(s.Group, s.Host, service)
+			r.m.of[at] = append(r.m.of[at], len(r.m.Settings))
+		}
+	}
 	if s.Path != "" {
 		return
 	}

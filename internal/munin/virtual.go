@@ -124,7 +124,8 @@ func (m *MasterConf) curves(group, host string, s *Service) (all []VirtualCurve)
 // service is what munin.conf says of one service and its fields.
 func (m *MasterConf) service(group, host, name string) *Service {
 	service := &Service{Name: name}
-	for _, i := range m.of[level(group, host, "")] {
+	fields := map[string]int{}
+	for _, i := range m.of[level(group, host, name)] {
 		s := m.Settings[i]
 		if m.levels[level(group, host, s.Path)][s.Name] != i {
 			continue
@@ -133,16 +134,14 @@ func (m *MasterConf) service(group, host, name string) *Service {
 			service.Attrs = append(service.Attrs, s.Attr)
 			continue
 		}
-		field, ok := strings.CutPrefix(s.Path, name+".")
-		if !ok || strings.Contains(field, ".") {
-			continue
-		}
-		f := service.Field(field)
-		if f == nil {
+		field := s.Path[len(name)+1:]
+		at, ok := fields[field]
+		if !ok {
+			at = len(service.Fields)
+			fields[field] = at
 			service.Fields = append(service.Fields, Field{Name: field})
-			f = &service.Fields[len(service.Fields)-1]
 		}
-		f.Attrs = append(f.Attrs, s.Attr)
+		service.Fields[at].Attrs = append(service.Fields[at].Attrs, s.Attr)
 	}
 	return service
 }

@@ -157,6 +157,21 @@ func TestOfIsBounded(t *testing.T) {
 	}
 }
 
+// Ten thousand services of one host are looked up, not searched for.
+func TestManyVirtuals(t *testing.T) {
+	var conf strings.Builder
+	conf.WriteString("[G;h]\n")
+	const n = 10_000
+	for i := range n {
+		fmt.Fprintf(&conf, "s%d.a.sum load.load\ns%d.a.label x\ns%d.graph_title y\n", i, i, i)
+	}
+	m := ParseMasterConf("conf", []byte(conf.String()))
+	all := m.Virtuals()
+	if len(all) != n || len(all[n-1].Service.Attrs) != 1 || len(all[n-1].Service.Fields[0].Attrs) != 2 {
+		t.Errorf("%d virtual services, the last of them %+v", len(all), all[len(all)-1])
+	}
+}
+
 func TestParseRange(t *testing.T) {
 	inf := math.Inf(1)
 	tests := []struct {
