@@ -31,6 +31,9 @@ type explainedSection struct {
 
 func (x *explainCmd) Run(e *env) error {
 	word := strings.Join(x.Word, " ")
+	if name, ok := strings.CutPrefix(word, "rules"); ok && (name == "" || name[0] == ' ') {
+		return e.explainRules(strings.TrimSpace(name))
+	}
 	found := manual.Find(word)
 	if word == "" {
 		return e.contents()

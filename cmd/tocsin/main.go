@@ -55,6 +55,10 @@ type cli struct {
 	Import importCmd `cmd:"" help:"Take over what fail2ban or Munin knows."`
 	Diff   diffCmd   `cmd:"" help:"Who fail2ban and Tocsin would each ban, and why they differ."`
 
+	Alerts  alertsCmd  `cmd:"" help:"What is wrong with the servers, and who looks after it."`
+	Silence silenceCmd `cmd:"" help:"Tell nothing of a server, a group or a rule for a time."`
+	Night   nightCmd   `cmd:"" help:"What happened since yesterday evening."`
+
 	Servers  serversCmd  `cmd:"" help:"All servers that are supervised."`
 	Server   serverCmd   `cmd:"" help:"What is measured on a server, now."`
 	Probes   probesCmd   `cmd:"" help:"What is read on this machine, what it costs, what doubles it."`

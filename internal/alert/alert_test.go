@@ -198,7 +198,7 @@ func TestProviderOutageIsOneMessage(t *testing.T) {
 		w.tick(time.Minute)
 	}
 	w.want(`
-10-01 00:14 #1 began outage critical urgent TTN [:1] mail0,mail1
+10-01 00:16 #1 began outage critical urgent TTN [:1] mail0,mail1,mail2,mail3
 10-01 00:48 #1 over outage fine urgent TTN mail0,mail1,mail2,mail3`)
 }
 

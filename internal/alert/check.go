@@ -198,6 +198,8 @@ func (e *Engine) describeIncident(in *incident, c *check) {
 		in.Value = c.judged
 	}
 	switch {
+	case c.level == tocsin.Fine:
+		return // it is over as what it was
 	case c.level == tocsin.Critical:
 		in.Limit, in.Urgency = rangeText(c.crit), c.rule.critical
 	case c.warn.Bounded():

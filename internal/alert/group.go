@@ -264,8 +264,8 @@ func (e *Engine) judgeGroup(t *together) {
 		raw = len(t.members) >= 2
 	}
 	rise := t.rule.For
-	if t.ofSilent {
-		rise = 0 // each server has waited
+	if t.ofSilent && t.candidates == len(t.members) {
+		rise = 0 // each server has waited, and no other is about to be named
 	}
 	if raw && !t.latch.raw {
 		t.began = e.now

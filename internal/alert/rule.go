@@ -218,6 +218,7 @@ func newRule(u config.Rule) (*rule, config.Errors) {
 	}
 	levels := r.warn.Bounded() || r.crit.Bounded()
 	switch {
+	case len(wrong) > 0:
 	case r.kind <= counts && !levels && u.Enabled && !(r.kind == limits && u.Name == ByAttributes):
 		fail("warning", `write it like warning = ":90"`, "has neither warning nor critical")
 	case r.kind == counts && !r.beyond.Bounded() && u.Enabled:

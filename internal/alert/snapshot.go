@@ -189,11 +189,6 @@ func (e *Engine) restoreGroups(saved []savedGroup) {
 // endUnruled ends what no rule stands behind any more: the configuration has changed.
 func (e *Engine) endUnruled() {
 	alive := map[string]bool{}
-	for _, of := range e.restored {
-		for key := range of {
-			alive[key] = true
-		}
-	}
 	for _, n := range e.nodes {
 		for i := range n.quiets {
 			alive[n.quiets[i].key] = true
@@ -202,9 +197,10 @@ func (e *Engine) endUnruled() {
 	for _, t := range e.groups {
 		alive[t.key] = true
 	}
-	for key := range e.open {
-		if !alive[key] {
-			e.gone(key)
+	for key, in := range e.open {
+		f := e.o.Rules.byName[in.Rule]
+		if f == nil || f.variants[0].kind >= silences && !alive[key] {
+			e.gone(key) // what is about a curve is ended when its service is read
 		}
 	}
 }

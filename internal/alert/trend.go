@@ -63,7 +63,7 @@ func (e *Engine) Recall(w Want, points []Point) {
 // lineStep is the distance of the points of a line.
 const lineStep = 5 * time.Minute
 
-// line is a straight line through the last hours of a curve (least squares).
+// line is a straight line through the last hours of a curve.
 type line struct {
 	span   int64
 	points []Point // means of lineStep, the oldest first
@@ -109,34 +109,55 @@ func (l *line) recall(points []Point) {
 	}
 }
 
-// fit draws the line anew. It needs an hour of points, and the line has to explain more than the values waver about it.
+// leastLine is of how many points a half of a line is made.
+const leastLine = 6
+
+// fit draws the line anew: through all points, and through the last quarter of the time, for what has only begun. Of both
+// the steeper one counts.
 func (l *line) fit(now int64) {
-	first := slices.IndexFunc(l.points, func(p Point) bool { return now-p.T <= l.span && p.T <= now })
+	first := slices.IndexFunc(l.points, func(p Point) bool { return now-p.T <= l.span })
 	if first < 0 {
-		l.points, l.slope = l.points[:0], math.NaN()
-		return
+		first = len(l.points)
 	}
 	l.points = slices.Delete(l.points, 0, first)
-	n := len(l.points)
-	length := l.points[n-1].T - l.points[0].T
-	if l.slope = math.NaN(); length < (time.Hour - lineStep).Milliseconds() {
+	last := slices.IndexFunc(l.points, func(p Point) bool { return now-p.T <= l.span/4 })
+	l.slope = slope(l.points)
+	if last < 0 {
 		return
 	}
-	var meanX, meanY, xx, xy, yy float64
-	for i, p := range l.points {
-		dx, dy := float64(p.T-l.points[0].T)-meanX, p.Value-meanY
+	if s := slope(l.points[last:]); math.IsNaN(l.slope) || math.Abs(s) > math.Abs(l.slope) {
+		l.slope = s
+	}
+}
+
+// slope is how a curve rises, as both halves of the points bear out: a single step lies in one of them and is no trend. NaN:
+// there are too few points.
+func slope(points []Point) float64 {
+	half := len(points) / 2
+	if half < leastLine {
+		return math.NaN()
+	}
+	a, b := leastSquares(points[:half]), leastSquares(points[half:])
+	if a*b <= 0 {
+		return 0
+	}
+	return math.Copysign(min(math.Abs(a), math.Abs(b)), a)
+}
+
+// leastSquares is the slope of the straight line through points.
+func leastSquares(points []Point) float64 {
+	var meanX, meanY, xx, xy float64
+	for i, p := range points {
+		dx := float64(p.T-points[0].T) - meanX
 		meanX += dx / float64(i+1)
-		meanY += dy / float64(i+1)
-		xx += dx * (float64(p.T-l.points[0].T) - meanX)
+		meanY += (p.Value - meanY) / float64(i+1)
+		xx += dx * (float64(p.T-points[0].T) - meanX)
 		xy += dx * (p.Value - meanY)
-		yy += dy * (p.Value - meanY)
 	}
-	slope := xy / xx
-	wavers := math.Sqrt(max(0, yy-slope*xy) / float64(n))
-	if math.Abs(slope)*float64(length) < 3*wavers {
-		slope = 0
+	if xx == 0 {
+		return 0
 	}
-	l.slope = slope
+	return xy / xx
 }
 
 // never is more hours than anybody waits.

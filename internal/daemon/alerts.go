@@ -19,10 +19,10 @@ import (
 
 // The rhythm of warnings.
 const (
-	alertTick     = 10 * time.Second
-	alertSave     = 5 * time.Minute // of the state, where nothing happens
-	recallsAtOnce = 50              // curves whose history is read in one tick
-	mostUnkept    = 10_000          // turns that wait while the store cannot write
+	alertTick     = 10 * time.Second // or as often as the probes read
+	alertSave     = 5 * time.Minute  // of the state, where nothing happens
+	recallsAtOnce = 50               // curves whose history is read in one tick
+	mostUnkept    = 10_000           // turns that wait while the store cannot write
 )
 
 // alerter judges what is read.
@@ -116,7 +116,7 @@ func (a *alerter) run(ctx context.Context) {
 	for {
 		a.tick(ctx, time.Now())
 		a.recall(ctx)
-		if !pause(ctx, alertTick) {
+		if !pause(ctx, min(alertTick, a.s.conf.Watch.Interval)) {
 			break
 		}
 	}

@@ -194,7 +194,7 @@ func (a *alerter) ack(ctx context.Context, r api.AckRequest) (api.Change, error)
 		return api.Change{}, api.Errorf(api.ExitUsage, "", fmt.Sprintf("a note has at most %d bytes", longestNote))
 	case r.Drop:
 		ack = tocsin.Ack{}
-	case !(r.For >= 0) || length > longestSilence:
+	case !(r.For >= 0) || r.For > longestSilence.Seconds():
 		return api.Change{}, api.Errorf(api.ExitUsage, "write it like 2h", fmt.Sprintf("at most %s", config.FormatDuration(longestSilence)))
 	case length > 0:
 		ack.Until = now.Add(length)
@@ -233,7 +233,7 @@ func (a *alerter) silence(ctx context.Context, r api.SilenceRequest) (api.Change
 	}
 	length := time.Duration(r.For * float64(time.Second))
 	switch {
-	case !(r.For > 0) || length <= 0 || length > longestSilence:
+	case !(r.For > 0) || length <= 0 || r.For > longestSilence.Seconds():
 		return api.Change{}, api.Errorf(api.ExitUsage, "write it like --for 2h", "a silence lasts between a second and "+config.FormatDuration(longestSilence))
 	case r.Group == "" && r.Server == "" && r.Rule == "":
 		return api.Change{}, api.Errorf(api.ExitUsage, `for everything write --server "*"`, "it is not said what is to be silent")
@@ -304,9 +304,6 @@ func (s *supervisor) night(ctx context.Context, since time.Time, l *locale.Local
 	}
 	return n, nil
 }
-
-// mostBansRead is how many bans of a night are told; they are counted one by one.
-const mostBansRead = 10_000
 
 // nightBans asks the guard whom it banned.
 func (s *supervisor) nightBans(ctx context.Context, n *api.Night) {
