@@ -131,6 +131,24 @@ func TestManualTellsOfEveryWebSetting(t *testing.T) {
 	}
 }
 
+// The page warnings has a section for every setting of rules, and names every kind of them.
+func TestManualTellsOfEveryRuleSetting(t *testing.T) {
+	text := section(t, "warnings.md", "Settings of [[rule]]")
+	for _, k := range config.Keys() {
+		if k.Table != "rule" {
+			continue
+		}
+		own := regexp.MustCompile("(?ms)^## `" + k.Name + "` of .*?(^## |\\z)").FindString(text)
+		end := "Default: `" + k.Default + "`."
+		if k.Default == "" {
+			end = "Needed."
+		}
+		if !strings.Contains(own, end) || !strings.Contains(own, k.Doc) {
+			t.Errorf("warnings.md says of %s of [[rule]] %q, which does not hold %q and %q", k.Name, own, k.Doc, end)
+		}
+	}
+}
+
 // The page watch has a row for every built-in probe, with the plugins of Munin that show the same.
 func TestManualTellsOfEveryProbe(t *testing.T) {
 	rows := map[string]string{}
