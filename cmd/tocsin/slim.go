@@ -30,10 +30,12 @@ func forgetStart() {
 	}
 }
 
-// settled is when a process that stays has done what it does once; from then on it is looked after every so often.
+// settled is when a process that stays has done what it does once; from then on it is looked after every so often: before Go
+// collects garbage by itself because two minutes have passed, which would leave the pages of the collector with a process that
+// hardly ever needs them.
 const (
 	settled    = 20 * time.Second
-	slimsEvery = 10 * time.Minute
+	slimsEvery = 110 * time.Second
 )
 
 // staySlim makes a process that stays small: it collects garbage early, for little of it is made, and gives back what only the
