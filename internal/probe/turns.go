@@ -26,7 +26,7 @@ type turns struct {
 	interval time.Duration
 	timeout  time.Duration
 	take     func(ctx context.Context) ([]Reading, error)
-	// elsewhere says that the work is done by another process, and our own processor time does not count.
+	// elsewhere says that the work is done by another process or machine, and our own processor time does not count.
 	elsewhere bool
 	spent     atomic.Int64         // nanoseconds of processor time of other processes, of the reading under way
 	every     func() time.Duration // what the interval shall be after a reading; nil: it stays
