@@ -44,6 +44,7 @@ var parts = []part{
 	{"poll", poll},
 	{"hub", hub},
 	{"import", importYear},
+	{"drawing", drawing},
 }
 
 // bench is what the parts share.
@@ -56,7 +57,7 @@ type bench struct {
 
 func run(ctx context.Context) error {
 	b := &bench{}
-	only := flag.String("only", "", "measure only this `part`: replay, hostile, latency, idle, list, reports, samples, poll, hub, import")
+	only := flag.String("only", "", "measure only this `part`: replay, hostile, latency, idle, list, reports, samples, poll, hub, import, drawing")
 	flag.StringVar(&b.tocsin, "tocsin", "bin/tocsin", "the `program` to measure")
 	flag.IntVar(&b.lines, "lines", 1_000_000, "`lines` of the log to replay")
 	flag.IntVar(&b.minutes, "minutes", 10, "`minutes` of a hub's samples")

@@ -7,10 +7,12 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"tocsin"
 	"tocsin/internal/api"
+	"tocsin/internal/graph"
 	"tocsin/internal/munin"
 	"tocsin/internal/tsdb"
 )
@@ -27,10 +29,19 @@ func (s *supervisor) graph(ctx context.Context, q api.GraphQuery) (api.Graph, er
 	if err != nil {
 		return api.Graph{}, err
 	}
-	desc, ok := s.known.shown(key)[q.Service]
+	services := s.known.shown(key)
+	desc, ok := services[q.Service]
 	if !ok {
 		return api.Graph{}, api.Errorf(api.ExitFailed, "tocsin server "+key.name+" shows what is measured", fmt.Sprintf("server %s has no service %.80q", key.name, q.Service))
 	}
+	var parents []*munin.Service
+	for name := q.Service; strings.Contains(name, "."); {
+		name = name[:strings.LastIndexByte(name, '.')]
+		if p, ok := services[name]; ok {
+			parents = append(parents, p.Service)
+		}
+	}
+	desc.Service = graph.Inherit(desc.Service, parents...)
 	step := q.Step
 	if step == 0 {
 		step = drawingStep(q.From, q.To)
@@ -57,7 +68,7 @@ func (s *supervisor) graph(ctx context.Context, q api.GraphQuery) (api.Graph, er
 		out.Fields = append(out.Fields, f)
 	}
 	if q.Marks {
-		if out.Marks, err = s.marks(ctx, key, q.From, q.To); err != nil {
+		if out.Marks, err = s.marks(ctx, key, q.Service, q.From, q.To); err != nil {
 			return api.Graph{}, asked(err)
 		}
 	}
@@ -101,9 +112,9 @@ const (
 	burstMore = 5
 )
 
-// marks are what happened on a server: bans by the dozen, restarts, upgrades of packages. They are read of its measurements,
-// so a server that is only asked has them too.
-func (s *supervisor) marks(ctx context.Context, key serverKey, from, to time.Time) ([]api.GraphMark, error) {
+// marks are what happened on a server: bans by the dozen, restarts, upgrades of packages, alerts about it or the service. All but
+// alerts are read of its measurements, so a server that is only asked has them too.
+func (s *supervisor) marks(ctx context.Context, key serverKey, service string, from, to time.Time) ([]api.GraphMark, error) {
 	step := drawingStep(from, to)
 	read := func(service, field string) ([]tsdb.Point, error) {
 		return s.db.Read(ctx, tocsin.Series{Group: key.group, Node: key.name, Service: service, Field: field}, from, to, step)
@@ -128,8 +139,31 @@ func (s *supervisor) marks(ctx context.Context, key serverKey, from, to time.Tim
 		}
 		marks = append(marks, bursts(points, step)...)
 	}
+	alerts, err := s.alertMarks(ctx, key, service, from)
+	if err != nil {
+		return nil, err
+	}
+	marks = append(marks, alerts...)
 	marks = slices.DeleteFunc(marks, func(m api.GraphMark) bool { return m.At.Before(from) || m.At.After(to) })
 	return append([]api.GraphMark{}, marks...), nil
+}
+
+// alertMarks are the beginnings of alerts about the service or its whole server.
+func (s *supervisor) alertMarks(ctx context.Context, key serverKey, service string, from time.Time) (all []api.GraphMark, err error) {
+	open, err := s.w.store.OpenIncidents(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ended, err := s.w.store.EndedIncidents(ctx, from, key.group, key.name, 10*mostMarks)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range append(open, ended...) {
+		if in.Group == key.group && in.Node == key.name && (in.Series.Service == "" || in.Series.Service == service) && len(all) < mostMarks {
+			all = append(all, api.GraphMark{At: in.Began.UTC(), Kind: api.MarkAlert, Text: fmt.Sprintf("#%d %s", in.ID, tocsin.Printable(cmp.Or(in.Label, in.Rule)))})
+		}
+	}
+	return all, nil
 }
 
 // drawingStep is the step of a graph where nobody asks for one.

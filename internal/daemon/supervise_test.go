@@ -110,7 +110,7 @@ func TestSupervises(t *testing.T) {
 	if _, err := c.Server(ctx, "TTN", "web1"); err == nil {
 		t.Error("web1 was found in a group that it is not of")
 	}
-	g, err := c.Graph(ctx, api.GraphQuery{Group: "*", Server: "web1", Service: "load", From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Minute), Step: time.Second})
+	g, err := c.Graph(ctx, api.GraphQuery{Group: "*", Server: "web1", Service: "load", From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Minute), Step: time.Second, Marks: true})
 	if err != nil || len(g.Fields) == 0 || len(g.Fields[0].Points) == 0 || g.Title == "" {
 		t.Errorf("graph: %+v, %v", g, err)
 	}

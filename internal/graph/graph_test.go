@@ -417,3 +417,20 @@ func TestSpark(t *testing.T) {
 		t.Errorf("150 sparklines are %d bytes after gzip, want at most 25000", n)
 	}
 }
+
+func TestInherit(t *testing.T) {
+	parent := describe(t, "graph_title parent\ngraph_scale no\ngraph_args --base 1024\ngraph_order x\na.label a")
+	child := describe(t, "graph_title child\ngraph_args --base 1000\na.label a")
+	got := Inherit(child, parent)
+	for name, want := range map[string]string{"graph_title": "child", "graph_scale": "no", "graph_args": "--base 1000", "graph_order": ""} {
+		if v := attr(got, name); v != want {
+			t.Errorf("%s is %q, want %q", name, v, want)
+		}
+	}
+	if len(child.Attrs) != 2 {
+		t.Errorf("the child was changed: %v", child.Attrs)
+	}
+	if Inherit(child) != child {
+		t.Error("a service without parents was copied")
+	}
+}

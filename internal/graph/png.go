@@ -62,8 +62,7 @@ func (g *Graph) PNG(w io.Writer) error {
 	if r.err != nil {
 		return fmt.Errorf("draw %s: %w", g.title, r.err)
 	}
-	enc := png.Encoder{CompressionLevel: png.BestCompression}
-	return enc.Encode(w, r.paletted())
+	return png.Encode(w, r.paletted())
 }
 
 func (r *raster) colour(k ink, opacity float64) color.RGBA {
@@ -272,14 +271,16 @@ func (r *raster) paletted() *image.Paletted {
 		}
 	}
 	out := image.NewPaletted(r.img.Bounds(), palette)
-	known := map[[3]uint8]uint8{}
+	known := map[rgb]uint8{}
+	last, index := back, uint8(0)
 	for i := range out.Pix {
-		p := r.img.Pix[4*i : 4*i+3]
-		k := [3]uint8{p[0], p[1], p[2]}
-		index, ok := known[k]
-		if !ok {
-			index = uint8(palette.Index(color.RGBA{k[0], k[1], k[2], 255}))
-			known[k] = index
+		if k := rgb(r.img.Pix[4*i : 4*i+3]); k != last {
+			var ok bool
+			if index, ok = known[k]; !ok {
+				index = uint8(palette.Index(color.RGBA{k[0], k[1], k[2], 255}))
+				known[k] = index
+			}
+			last = k
 		}
 		out.Pix[i] = index
 	}
