@@ -33,6 +33,9 @@ func (*doctorCmd) Run(e *env, guard *api.Client) error {
 		if r, err := watch.Reputation(e.ctx); err == nil { // where it does not answer the guard says so
 			d.Findings = append(d.Findings, daemon.WatchFindings(&r)...)
 		}
+		if c, err := watch.Contacts(e.ctx); err == nil {
+			d.Findings = append(d.Findings, daemon.NotifyFindings(&c)...)
+		}
 	}
 	if err := e.print(d, func(w io.Writer) { printDoctor(w, &d) }); err != nil {
 		return err

@@ -67,6 +67,7 @@ type cli struct {
 	Graph    graphCmd    `cmd:"" help:"Draw a service in the terminal, or write it as CSV."`
 	Token    tokenCmd    `cmd:"" help:"Who may ask over the network."`
 	User     userCmd     `cmd:"" help:"Who may see the pages."`
+	Notify   notifyCmd   `cmd:"" help:"Who is told of warnings, and whether that works."`
 
 	Reputation reputationCmd `cmd:"" help:"Other people's lists, and what they are told."`
 	Watch      watchCmd      `cmd:"" help:"Fetch the lists and send the reports. The guard starts it itself where it can."`

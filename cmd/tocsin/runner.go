@@ -34,7 +34,7 @@ func (k *runnerCmd) Run(e *env) error {
 		}
 		// The guard began with this configuration. One that was broken since leaves the actions that it names.
 		if c, _, err := e.config(); err == nil && c.Watch.Enabled {
-			o.Socket, o.Munin, o.Watch = daemon.RunnerSocket(c.Socket), muninOptions(c), true
+			o.Socket, o.Munin, o.Watch, o.Config = daemon.RunnerSocket(c.Socket), muninOptions(c), true, e.reread
 		}
 		return daemon.RunRunner(ctx, o)
 	}
@@ -48,8 +48,14 @@ func (k *runnerCmd) Run(e *env) error {
 	if o.Socket == "" {
 		o.Socket = daemon.RunnerSocket(c.Socket)
 	}
-	o.Munin, o.Watch = muninOptions(c), c.Watch.Enabled
+	o.Munin, o.Watch, o.Config = muninOptions(c), c.Watch.Enabled, e.reread
 	return daemon.RunRunner(ctx, o)
+}
+
+// reread reads the configuration as it is now.
+func (e *env) reread() (*config.Config, error) {
+	c, _, err := e.config()
+	return c, err
 }
 
 func muninOptions(c *config.Config) daemon.MuninOptions {

@@ -188,7 +188,7 @@ type Token struct {
 }
 
 // SuperviseOperations are what the watch process's handler calls about what it supervises. Every field must be set, but
-// Warnings may be nil.
+// Warnings and Notify may be nil.
 type SuperviseOperations struct {
 	Servers   func(context.Context) (Servers, error)
 	Server    func(ctx context.Context, group, name string) (ServerDetail, error) // group "*": any, if there is one of that name
@@ -204,6 +204,7 @@ type SuperviseOperations struct {
 	Questions func() (*Samples, error)
 	Warnings  *AlertOperations
 	Accounts  UserOperations
+	Notify    *NotifyOperations
 }
 
 // superviseHandlers serves them to whoever may reach the socket.
@@ -233,6 +234,9 @@ func superviseHandlers(mux *http.ServeMux, op *SuperviseOperations) {
 	samplesHandlers(mux, op.Questions)
 	if op.Warnings != nil {
 		alertHandlers(mux, op.Warnings)
+	}
+	if op.Notify != nil {
+		notifyHandlers(mux, op.Notify)
 	}
 }
 

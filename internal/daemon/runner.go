@@ -20,6 +20,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"tocsin/internal/api"
+	"tocsin/internal/config"
 	"tocsin/internal/exec"
 	"tocsin/internal/fail2ban"
 	"tocsin/internal/host"
@@ -31,6 +32,8 @@ type RunnerOptions struct {
 	Dir   string       // the folder of fail2ban's configuration; "": there are no actions to run
 	Munin MuninOptions // whose plugins are run
 	Watch bool         // a watch process asks for what only root may read
+	// Config reads the configuration, for the commands of contacts; nil: none is run.
+	Config func() (*config.Config, error)
 	// Conn is the guard that started us; nil: listen at Socket, for root, user tocsin and our own user.
 	Conn   net.Conn
 	Socket string
@@ -68,6 +71,7 @@ type runner struct {
 	names *exec.Runner // the resolver
 	munin *plugins
 	probe *probe.Rooted // the built-in probes that only root may read
+	tells *teller
 
 	mu      sync.Mutex
 	entries map[string][]*entry // by name, newest version first
@@ -99,6 +103,7 @@ func RunRunner(ctx context.Context, o RunnerOptions) error {
 	defer cancel()
 	r := &runner{o: o, root: os.Geteuid() == 0, slots: make(chan struct{}, maxCommands), entries: map[string][]*entry{}}
 	r.munin, r.probe = newPlugins(o.Munin), probe.NewRooted(probe.NewHost())
+	r.tells = newTeller(o.Config)
 	r.names = exec.NewRunner(func(context.Context) (net.Conn, error) { return r.startResolver(ctx) })
 	defer r.names.Close()
 	if o.Dir != "" {
@@ -154,6 +159,9 @@ func mayAsk() func(uid uint32) bool {
 func (r *runner) do(ctx context.Context, j exec.Job) exec.Result {
 	if plugin, ok := r.munin.mine(j); ok {
 		return r.munin.do(ctx, plugin, j)
+	}
+	if r.tells.mine(j) {
+		return r.tells.do(ctx, j)
 	}
 	if name, ok := strings.CutPrefix(j.Entry, "probe/"); ok && j.Do == "read" {
 		out, used := r.probe.ReadPacked(ctx, name)

@@ -23,6 +23,7 @@ import (
 	"tocsin/internal/config"
 	"tocsin/internal/exec"
 	"tocsin/internal/munin"
+	telling "tocsin/internal/notify"
 	"tocsin/internal/probe"
 	"tocsin/internal/remotewrite"
 	"tocsin/internal/tsdb"
@@ -52,6 +53,7 @@ type supervisor struct {
 	plugins *probe.Plugins
 	runner  *exec.Runner
 	remotes []*remote // the other stores that everything is written to
+	people  *telling.Notifier
 	keys    *tokens
 	alerts  *alerter
 	pages   *web.Server
@@ -111,6 +113,10 @@ func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host st
 		s.remotes = append(s.remotes, s.newRemote(&conf.Watch.Remotes[i]))
 	}
 	s.known.asked(s.own, "", time.Time{}, "")
+	if s.people, err = s.newNotifier(ctx, host); err != nil {
+		s.close()
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -143,6 +149,7 @@ func (s *supervisor) run(ctx context.Context) error {
 	wg.Go(func() { _ = s.known.run(ctx) })
 	wg.Go(func() { s.alerts.run(ctx) })
 	wg.Go(func() { s.compare(ctx) })
+	wg.Go(func() { _ = s.people.Run(ctx) })
 	for _, r := range s.remotes {
 		wg.Go(func() { r.run(ctx) })
 	}

@@ -25,6 +25,7 @@ import (
 // supervision are the operations of the session that runs.
 func (w *watcher) supervision() *api.SuperviseOperations {
 	return &api.SuperviseOperations{
+		Notify:  w.notifying(),
 		Servers: func(context.Context) (api.Servers, error) { return with(w, (*supervisor).servers) },
 		Server: func(_ context.Context, group, name string) (api.ServerDetail, error) {
 			return with(w, func(s *supervisor) (api.ServerDetail, error) { return s.server(group, name) })

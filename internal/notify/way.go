@@ -263,24 +263,41 @@ func (n *Notifier) compose(p *person, w *way, batch []tocsin.Notice) (*letter, e
 	return n.tell(p, b, m), nil
 }
 
-// Test sends a message to every receiver of a contact, or of all for "", without the outbox. It tells each step, and
-// returns what went wrong, one error for each receiver.
-func (n *Notifier) Test(ctx context.Context, contact string, say func(contact, to, step string)) (tested int, err error) {
+// Trial is how a test of one receiver went.
+type Trial struct {
+	Contact, Via, To string
+	Steps            []string // what was done, the receiver's words among it
+	Err              error    // nil: it took the message
+}
+
+// testTime is how long a test of one receiver may take.
+const testTime = 20 * time.Second
+
+// Test sends a message to every receiver of a contact, or of all for "", without the outbox, all at once.
+func (n *Notifier) Test(ctx context.Context, contact string) []Trial {
+	var all []*Trial
+	var wg sync.WaitGroup
 	for _, p := range n.people {
 		if contact != "" && p.Name != contact {
 			continue
 		}
 		for _, w := range p.ways {
-			tested++
-			sending, cancel := context.WithTimeout(ctx, sendTime)
-			said, failed := w.send(sending, n.trial(p), func(step string) { say(p.Name, w.to, tocsin.Printable(step)) })
-			cancel()
-			if failed != nil {
-				err = errors.Join(err, fmt.Errorf("%s, %s: %s", p.Name, w.to, tocsin.Printable(failed.Error())))
-				continue
-			}
-			say(p.Name, w.to, "accepted: "+tocsin.Printable(clip(said, maxSaid)))
+			t := &Trial{Contact: p.Name, Via: w.via, To: w.to}
+			all = append(all, t)
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, testTime)
+				defer cancel()
+				said, err := w.send(ctx, n.trial(p), func(step string) { t.Steps = append(t.Steps, tocsin.Printable(step)) })
+				if t.Err = err; err == nil {
+					t.Steps = append(t.Steps, "accepted: "+clip(tocsin.Printable(said), maxSaid))
+				}
+			})
 		}
 	}
-	return tested, err
+	wg.Wait()
+	done := make([]Trial, len(all))
+	for i, t := range all {
+		done[i] = *t
+	}
+	return done
 }
