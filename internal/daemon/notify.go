@@ -25,7 +25,7 @@ func (s *supervisor) newNotifier(ctx context.Context, host string) (*telling.Not
 	o := telling.Options{
 		Contacts: s.contacts(), Mail: telling.Mail{From: s.conf.Mail.From, Server: s.conf.Mail.Server, PasswordFile: s.conf.Mail.PasswordFile},
 		Host: host, Version: s.w.o.Version, Outbox: s.w.store, Log: s.log, Command: s.runCommand, Sendmail: s.sendmail, Title: s.titleOf,
-		Night: s.night, Deadman: s.conf.Watch.Deadman, Alive: s.alive, Dial: s.w.o.dial,
+		Night: s.nightOf, Deadman: s.conf.Watch.Deadman, Alive: s.alive, Dial: s.w.o.dial,
 	}
 	n, err := telling.New(ctx, o)
 	if err != nil {
@@ -140,24 +140,16 @@ func (s *supervisor) newestSeen() (time.Time, error) {
 	return *d.Seen, nil
 }
 
-// maxNight is how many incidents a digest is made of.
-const maxNight = 200
-
 // maxNightBans is how many bans are counted for a digest.
 const maxNightBans = 10_000
 
-// night gathers what happened for a digest.
-func (s *supervisor) night(ctx context.Context, from, to time.Time) (telling.Night, error) {
+// nightOf gathers what happened for a digest.
+func (s *supervisor) nightOf(ctx context.Context, from, to time.Time) (telling.Night, error) {
 	n := telling.Night{From: from, To: to, Bans: -1}
-	open, err := s.w.store.OpenIncidents(ctx)
-	if err != nil {
+	var err error
+	if n.Incidents, err = s.alerts.since(ctx, from); err != nil {
 		return n, err
 	}
-	ended, err := s.w.store.EndedIncidents(ctx, from, "", "", maxNight)
-	if err != nil {
-		return n, err
-	}
-	n.Incidents = append(open, ended...)
 	servers, err := s.servers()
 	if err != nil {
 		return n, err

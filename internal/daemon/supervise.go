@@ -117,6 +117,7 @@ func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host st
 		s.close()
 		return nil, err
 	}
+	s.alerts.tell = s.people.Tell
 	return s, nil
 }
 
