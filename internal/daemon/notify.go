@@ -24,7 +24,7 @@ import (
 func (s *supervisor) newNotifier(ctx context.Context, host string) (*telling.Notifier, error) {
 	o := telling.Options{
 		Contacts: s.contacts(), Mail: telling.Mail{From: s.conf.Mail.From, Server: s.conf.Mail.Server, PasswordFile: s.conf.Mail.PasswordFile},
-		Host: host, Version: s.w.o.Version, Outbox: s.w.store, Log: s.log, Command: s.runCommand, Sendmail: s.sendmail, Title: s.titleOf,
+		URL: s.conf.Web.URL, Host: host, Version: s.w.o.Version, Outbox: s.w.store, Log: s.log, Command: s.runCommand, Sendmail: s.sendmail, Title: s.titleOf,
 		Night: s.nightOf, Deadman: s.conf.Watch.Deadman, Alive: s.alive, Dial: s.w.o.dial,
 	}
 	n, err := telling.New(ctx, o)
