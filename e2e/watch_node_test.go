@@ -250,7 +250,7 @@ chown munin:munin /var/lib/munin /run/munin /var/log/munin
 rm -rf /etc/munin/munin-conf.d`); err != nil {
 		t.Skipf("no account munin: %v", err)
 	}
-	if err := master.Write("/etc/munin/munin.conf", "graph_strategy cron\n[Gandi;victim.example]\naddress "+lab.VictimHonest.String()+"\n", 0o644); err != nil {
+	if err := master.Write("/etc/munin/munin.conf", "graph_strategy cron\ntls enabled\n[Gandi;victim.example]\naddress "+lab.VictimHonest.String()+"\n", 0o644); err != nil {
 		t.Fatal(err)
 	}
 	poll := func() {

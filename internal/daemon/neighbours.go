@@ -128,7 +128,7 @@ func (s *supervisor) noteNodes(ctx context.Context) {
 // beNode answers an old master, and tries again where it cannot.
 func (s *supervisor) beNode(ctx context.Context) {
 	server, err := munin.NewServer(&munin.Node{Name: s.own.name, Version: s.w.o.Version, Plugins: s.asPlugins, Read: s.asPlugin, Spool: s.asSpool},
-		munin.ServeOptions{Allow: s.conf.Watch.MuninAllow, Log: s.log})
+		munin.ServeOptions{Allow: s.conf.Watch.MuninAllow, TLS: munin.TLS{Mode: munin.TLSAuto}, Log: s.log})
 	if err != nil {
 		s.log.Error("no master can ask us", "err", err)
 		return
@@ -196,7 +196,7 @@ func (s *supervisor) asPlugin(_ context.Context, plugin string) (services []*mun
 // What an old master gets of our history. It draws steps of five minutes, and keeps a day finer than an hour.
 const (
 	spoolDay    = 24 * time.Hour   // at most
-	spoolRecent = 2 * time.Hour    // of which it gets minutes; of what is older, five of them at a time
+	spoolRecent = 2 * time.Hour    // if it asked within that it gets minutes; else five of them at a time, but for the last ones
 	spoolSettle = 90 * time.Second // until a minute is over for plugins too, which are read once in it
 )
 
@@ -204,26 +204,31 @@ const (
 // are described as gauges: behind a master's RRD files that is the same.
 func (s *supervisor) asSpool(ctx context.Context, since int64, each func(*munin.Service, []munin.Value) error) error {
 	now := time.Now()
-	from, step := time.Unix(min(max(since, 0), now.Unix()), 0), time.Minute
+	over := now.Add(-spoolSettle).Truncate(time.Minute)
+	from, recent := time.Unix(min(max(since, 0), now.Unix()), 0), time.Unix(0, 0)
 	if now.Sub(from) > spoolRecent {
-		step = 5 * time.Minute
+		recent = over.Truncate(5 * time.Minute)
 	}
 	if now.Sub(from) > spoolDay {
 		from = now.Add(-spoolDay)
 	}
-	to := now.Add(-spoolSettle).Truncate(step)
-	if !to.After(from) {
-		return nil
-	}
 	for _, desc := range s.readServices() {
 		var values []munin.Value
 		for _, f := range desc.Fields {
-			points, err := s.db.Read(ctx, tocsin.Series{Group: s.own.group, Node: s.own.name, Service: desc.Name, Field: f.Name}, from, to, step)
-			if err != nil {
-				return err
-			}
-			for _, p := range points {
-				values = append(values, munin.Value{Field: f.Name, At: p.T / 1000, V: p.Avg})
+			for _, span := range []struct {
+				from, to time.Time
+				step     time.Duration
+			}{{from, recent, 5 * time.Minute}, {latest(from, recent), over, time.Minute}} {
+				if !span.to.After(span.from) {
+					continue
+				}
+				points, err := s.db.Read(ctx, tocsin.Series{Group: s.own.group, Node: s.own.name, Service: desc.Name, Field: f.Name}, span.from, span.to, span.step)
+				if err != nil {
+					return err
+				}
+				for _, p := range points {
+					values = append(values, munin.Value{Field: f.Name, At: p.T / 1000, V: p.Avg})
+				}
 			}
 		}
 		if len(values) == 0 {
@@ -234,6 +239,13 @@ func (s *supervisor) asSpool(ctx context.Context, since int64, each func(*munin.
 		}
 	}
 	return nil
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // readServices are the services of this machine that were read since we began, by name.

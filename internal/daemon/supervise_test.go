@@ -195,6 +195,11 @@ func asksAsAMaster(t *testing.T, at string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	hidden, err := munin.Dial(t.Context(), a, munin.DialOptions{TLS: munin.TLS{Mode: munin.TLSEnabled}})
+	if err != nil {
+		t.Fatalf("a master that insists on TLS: %v", err)
+	}
+	_ = hidden.Close()
 	if _, err := c.Cap(t.Context(), "multigraph"); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package munin
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -206,7 +207,8 @@ type session struct {
 	end   time.Time
 	can   []string // the master's capabilities
 	inTLS bool
-	out   []byte // reused
+	under *gathered // TLS
+	out   []byte    // reused
 }
 
 func newSession(s *Server, conn net.Conn) *session {
@@ -282,10 +284,41 @@ func (c *session) command(ctx context.Context, line string) error {
 	return c.write(c.out)
 }
 
+// write sends text. Munin's master takes what one record of TLS holds for one line, so there each line has its own.
 func (c *session) write(text []byte) error {
 	_ = c.raw.SetWriteDeadline(minTime(time.Now().Add(writeTime), c.end))
-	_, err := c.conn.Write(text)
-	return err
+	if !c.inTLS {
+		_, err := c.conn.Write(text)
+		return err
+	}
+	for line := range bytes.Lines(text) {
+		if _, err := c.conn.Write(line); err != nil {
+			return err
+		}
+	}
+	return c.under.w.Flush()
+}
+
+// gathered is a connection whose records go out together, at the latest when something is waited for.
+type gathered struct {
+	net.Conn
+	r io.Reader
+	w *bufio.Writer
+}
+
+func (c *gathered) Write(p []byte) (int, error) { return c.w.Write(p) }
+
+func (c *gathered) Read(p []byte) (int, error) {
+	if err := c.w.Flush(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// Close sends TLS's good-bye too.
+func (c *gathered) Close() error {
+	_ = c.w.Flush() // who has hung up does not hear it
+	return c.Conn.Close()
 }
 
 // list is one line. Names are looked up in lower case, the node's own too: munin-node forgets that, and a master that
@@ -415,8 +448,13 @@ func (c *session) startTLS(ctx context.Context) error {
 		return err
 	}
 	_ = c.raw.SetDeadline(minTime(time.Now().Add(c.s.o.Idle), c.end))
-	conn := tls.Server(&afterBuffer{c.raw, c.r}, c.s.tls)
-	if err := conn.HandshakeContext(ctx); err != nil {
+	c.under = &gathered{c.raw, c.r, bufio.NewWriterSize(c.raw, spoolBuffer)}
+	conn := tls.Server(c.under, c.s.tls)
+	err := conn.HandshakeContext(ctx)
+	if last := c.under.w.Flush(); err == nil { // nobody need answer the last of it, or why it failed
+		err = last
+	}
+	if err != nil {
 		return fmt.Errorf("begin TLS: %w", err)
 	}
 	c.conn, c.inTLS = conn, true

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -240,4 +242,50 @@ func FuzzServer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		newSession(s, &canned{r: bytes.NewReader(data)}).run(t.Context())
 	})
+}
+
+// Munin's master takes a record of TLS for a line, so each line comes in one of its own.
+func TestServerTLSLines(t *testing.T) {
+	n := madeNode()
+	long := strings.Repeat("x", 5000)
+	n.Spool = func(_ context.Context, _ int64, each func(*Service, []Value) error) error {
+		return each(&Service{Name: "a", Attrs: []Attr{{"graph_title", long}}, Fields: []Field{{Name: "b", Attrs: []Attr{{"label", "b"}}}}}, []Value{{"", "b", 5, 1}})
+	}
+	_, a := serve(t, n, ServeOptions{TLS: TLS{Mode: TLSAuto}})
+	raw, err := net.Dial("tcp", net.JoinHostPort(a.Host, strconv.Itoa(int(a.Port))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = raw.Close() }()
+	_ = raw.SetDeadline(time.Now().Add(time.Minute))
+	buf := make([]byte, 64<<10)
+	say := func(c net.Conn, command string) string {
+		t.Helper()
+		if _, err := io.WriteString(c, command); err != nil {
+			t.Fatal(err)
+		}
+		n, err := c.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(buf[:n])
+	}
+	if _, err := raw.Read(buf); err != nil { // the banner
+		t.Fatal(err)
+	}
+	if got := say(raw, "STARTTLS\n"); got != "TLS OK\n" {
+		t.Fatalf("STARTTLS: %q", got)
+	}
+	c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true})
+	got := []string{say(c, "spoolfetch 0\n")}
+	for got[len(got)-1] != ".\n" {
+		n, err := c.Read(buf)
+		if err != nil {
+			t.Fatalf("%v behind %.200q", err, got)
+		}
+		got = append(got, string(buf[:n]))
+	}
+	if want := []string{"multigraph a\n", "graph_title " + long + "\n", "b.label b\n", "b.value 5:1\n", ".\n"}; !slices.Equal(got, want) {
+		t.Errorf("records %.200q, want %.200q", got, want)
+	}
 }

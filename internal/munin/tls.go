@@ -60,6 +60,8 @@ func (o *TLS) config() (*tls.Config, error) {
 		InsecureSkipVerify: true, // VerifyConnection does what Munin does
 		VerifyConnection:   o.verify,
 		MinVersion:         tls.VersionTLS12,
+
+		DynamicRecordSizingDisabled: true, // a line shall be one record
 	}
 	if o.Verify || o.Match != nil || o.Mode == TLSParanoid {
 		c.ClientAuth = tls.RequestClientCert
