@@ -157,6 +157,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		},
 		TakeList: func(context.Context, string, io.Reader) (ListState, error) { return ListState{}, nil },
 		MayShare: func(uid uint32) bool { return uid == watch },
+		ForPages: func(context.Context) bool { return false },
 	})
 	for _, p := range []string{filepath.Dir(path), path} {
 		if err := os.Chmod(p, 0o777); err != nil {

@@ -2,7 +2,8 @@
 // handler that serves them and the client that asks.
 //
 // It decides nothing about bans. Who may do what is decided here, by the uid of the peer: whoever may open the socket may
-// look, only root (and the user the guard runs as) may change anything.
+// look, only root (and the user the guard runs as) may change anything; for people of its pages the watch process may unban,
+// allow and ban, within bounds.
 package api
 
 import (
@@ -57,6 +58,8 @@ type Operations struct {
 	TakeList  func(ctx context.Context, name string, kept io.Reader) (ListState, error)
 	DropList  func(ctx context.Context, name string) (Change, error)
 	MayShare  func(uid uint32) bool
+	// ForPages says whether the watch process may change bans for the people of its pages.
+	ForPages func(context.Context) bool
 }
 
 // Handler serves the operations. It must be reached through a server made by Serve, which tells it who the peer is.
@@ -86,9 +89,7 @@ func Handler(op Operations) http.Handler {
 		return op.Why(r.Context(), addr)
 	})
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) { metricsPage(w, r, op.Metrics) })
-	change(mux, "POST /v1/ban", op.Ban)
-	change(mux, "POST /v1/unban", op.Unban)
-	change(mux, "POST /v1/allow", op.Allow)
+	pageHandlers(mux, &op)
 	change(mux, "POST /v1/off", op.Off)
 	change(mux, "POST /v1/reload", func(ctx context.Context, _ struct{}) (Change, error) { return op.Reload(ctx) })
 	change(mux, "POST /v1/reopen", func(ctx context.Context, _ struct{}) (Change, error) { return op.Reopen(ctx) })
@@ -108,8 +109,12 @@ func look(mux *http.ServeMux, pattern string, f func(*http.Request) (any, error)
 }
 
 func change[Req, Answer any](mux *http.ServeMux, pattern string, f func(context.Context, Req) (Answer, error)) {
+	changeIf(mux, pattern, mayChange, f)
+}
+
+func changeIf[Req, Answer any](mux *http.ServeMux, pattern string, may func(context.Context) error, f func(context.Context, Req) (Answer, error)) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		if err := mayChange(r.Context()); err != nil {
+		if err := may(r.Context()); err != nil {
 			answer(w, nil, err)
 			return
 		}

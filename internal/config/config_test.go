@@ -142,6 +142,7 @@ title = "Association Exemple"
 language = "fr"
 proxies = ["127.0.0.1"]
 user_header = "Remote-User"
+bans = false
 [web.oidc]
 issuer = "https://login.asso.example/realms/asso"
 name = "Compte de l’asso"
@@ -229,8 +230,8 @@ func TestParseWhole(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if len(places) != 46 {
-		t.Errorf("%d places outside the tables of which there are several, want those of 46 keys: %v", len(places), places)
+	if len(places) != 47 {
+		t.Errorf("%d places outside the tables of which there are several, want those of 47 keys: %v", len(places), places)
 	}
 }
 

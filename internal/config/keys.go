@@ -260,6 +260,8 @@ var keys = []Key{
 		set: prefixes(func(t target) *[]netip.Prefix { return &t.config.Web.Proxies })},
 	{Table: "web", Name: "user_header", Default: `""`, Doc: `Header in which a proxy of proxies names the account of whoever logged in there, like "Remote-User"; the account has to exist. "": none.`,
 		set: texts(func(t target) *string { return &t.config.Web.UserHeader }, checkHeader)},
+	{Table: "web", Name: "bans", Default: "true", Doc: "Whether people of the pages may unban, allow and ban, by their roles: the guard then takes it from the user tocsin, within bounds. false: the commands alone.",
+		set: booleans(func(t target) *bool { return &t.config.Web.Bans })},
 
 	{Table: "web.oidc", Name: "issuer", Default: `""`, Doc: `Provider of OpenID Connect, like "https://login.asso.example/realms/asso". It has to know the address url + "/oidc". "": none.`,
 		set: texts(func(t target) *string { return &t.config.Web.OIDC.Issuer }, checkIssuer)},

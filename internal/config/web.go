@@ -18,6 +18,7 @@ type Web struct {
 	Language   string         // "auto", "fr" or "en"
 	Proxies    []netip.Prefix // whose word about clients counts
 	UserHeader string         // where such a proxy names the account; "": nowhere
+	Bans       bool           // people of the pages may change bans, by their roles
 	OIDC       OIDC
 }
 

@@ -24,8 +24,14 @@ func (g *Guard) operations() api.Operations {
 		Status: g.status, Doctor: g.doctor, Bans: g.bans, Tally: g.tallyBans, Why: g.why, WhyID: g.whyID, Allowed: g.allowed, Metrics: g.metrics,
 		Ban: g.ban, Unban: g.unban, Allow: g.allow, Off: g.moveExitBy, Reload: g.reloadNow,
 		Jail: g.jailDetail, Banned: g.bannedNow, Reopen: g.reopen,
-		Decisions: g.decisions, Spared: g.spared, Lists: g.listStates, TakeList: g.takeList, DropList: g.dropList, MayShare: mayShare,
+		Decisions: g.decisions, Spared: g.spared, Lists: g.listStates, TakeList: g.takeList, DropList: g.dropList, MayShare: mayShare, ForPages: g.forPages,
 	}
+}
+
+// forPages says whether the pages may change bans: where the configuration lets them, and somebody could ask them to.
+func (g *Guard) forPages(ctx context.Context) (yes bool) {
+	_ = g.do(ctx, func() { yes = g.set.conf.Web.Bans && g.set.conf.Watch.Enabled && g.set.conf.Listen != "" })
+	return yes
 }
 
 func refused(hint, format string, args ...any) *api.Error {
