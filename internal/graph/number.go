@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"tocsin"
 )
 
 // prefixes are those of the SI as rrdtool prints them, from 10 to the power of -18 on.
@@ -61,7 +63,7 @@ func parseFormat(text string, base float64, scale bool) format {
 		f.verb = "%7.2f" // 1012.56 has one letter more
 	}
 	const percent = "\x00"
-	m := printf.FindStringSubmatch(strings.ReplaceAll(text, "%%", percent))
+	m := printf.FindStringSubmatch(strings.ReplaceAll(tocsin.Printable(cut(text, maxLabel)), "%%", percent))
 	if m == nil {
 		return f
 	}
