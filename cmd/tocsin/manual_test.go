@@ -149,6 +149,25 @@ func TestManualTellsOfEveryRuleSetting(t *testing.T) {
 	}
 }
 
+// The page warnings has a section for every setting of who is told.
+func TestManualTellsOfEveryContactSetting(t *testing.T) {
+	texts := map[string]string{"mail": section(t, "warnings.md", "Settings of [mail]"), "contact": section(t, "warnings.md", "Settings of [[contact]]")}
+	for _, k := range config.Keys() {
+		text, ours := texts[k.Table]
+		if !ours {
+			continue
+		}
+		own := regexp.MustCompile("(?ms)^## `" + k.Name + "`.*?(^## |\\z)").FindString(text)
+		end := "Default: `" + k.Default + "`."
+		if k.Default == "" {
+			end = "Needed."
+		}
+		if !strings.Contains(own, end) {
+			t.Errorf("warnings.md says of %s of [%s] %q, which does not hold %q", k.Name, k.Table, own, end)
+		}
+	}
+}
+
 // The page watch has a row for every built-in probe, with the plugins of Munin that show the same.
 func TestManualTellsOfEveryProbe(t *testing.T) {
 	rows := map[string]string{}
