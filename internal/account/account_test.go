@@ -67,12 +67,12 @@ func TestCut(t *testing.T) {
 }
 
 func TestCheckName(t *testing.T) {
-	for _, name := range []string{"marie", "Marie Éluard", "m@example.org", "a", "用户"} {
+	for _, name := range []string{"marie", "Marie Éluard", "m@example.org", "a", "用户", strings.Repeat("é", 64)} {
 		if err := CheckName(name); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	for _, name := range []string{"", " marie", "marie ", "-x", "a\x1b[2K", "a\nb", "a\u202eb", `a"b`, "<b>", strings.Repeat("x", 65)} {
+	for _, name := range []string{"", " marie", "marie ", "-x", "a\x1b[2K", "a\nb", "a\u202eb", `a"b`, "<b>", "\xff", strings.Repeat("é", 65), strings.Repeat("x", 65)} {
 		if err := CheckName(name); err == nil {
 			t.Errorf("%q is taken", name)
 		}
