@@ -45,6 +45,7 @@ var parts = []part{
 	{"hub", hub},
 	{"import", importYear},
 	{"drawing", drawing},
+	{"alerts", alerts},
 }
 
 // bench is what the parts share.
@@ -57,7 +58,7 @@ type bench struct {
 
 func run(ctx context.Context) error {
 	b := &bench{}
-	only := flag.String("only", "", "measure only this `part`: replay, hostile, latency, idle, list, reports, samples, poll, hub, import, drawing")
+	only := flag.String("only", "", "measure only this `part`: replay, hostile, latency, idle, list, reports, samples, poll, hub, import, drawing, alerts")
 	flag.StringVar(&b.tocsin, "tocsin", "bin/tocsin", "the `program` to measure")
 	flag.IntVar(&b.lines, "lines", 1_000_000, "`lines` of the log to replay")
 	flag.IntVar(&b.minutes, "minutes", 10, "`minutes` of a hub's samples")
