@@ -377,7 +377,7 @@ func (e *Engine) sweep() {
 			e.dropService(key, svc)
 		case since > staleAfter && !svc.node.silent() && svc.node.read != svc.read:
 			for _, c := range svc.checks {
-				if c.tellsUnknown && since > c.gap() {
+				if c.tellsUnknown && c.step > 0 && since > max(c.gap(), 3*svc.node.interval) {
 					e.missing(c)
 				}
 			}

@@ -220,3 +220,29 @@ func TestFlappingIsToldOnce(t *testing.T) {
 10-01 00:11 #1 unstable limit fine soon Gandi/web1 x.a 0 [:1]
 10-01 02:41 #1 over limit fine soon Gandi/web1 x.a 0`)
 }
+
+// What is read through a server is without news while that one is, and is told of only where it alone is.
+func TestServersBehindAServer(t *testing.T) {
+	w := newWorld(t, "")
+	s := w.service("x", "a")
+	for i := range 120 {
+		w.e.Asked("TTN", "gate", time.Minute)
+		if i >= 10 && i < 50 {
+			w.e.Silent("TTN", "gate", w.now)
+		} else {
+			w.give("TTN", "gate", s, 0)
+			for _, name := range []string{"switch1", "switch2"} {
+				if name == "switch2" && i >= 80 {
+					continue
+				}
+				w.give("TTN", name, s, 0)
+				w.e.Behind("TTN", name, "gate")
+			}
+		}
+		w.tick(time.Minute)
+	}
+	w.want(`
+10-01 00:16 #1 began server-silent critical urgent TTN/gate
+10-01 00:51 #1 over server-silent fine urgent TTN/gate
+10-01 01:30 #2 began server-silent critical urgent TTN/switch2`)
+}

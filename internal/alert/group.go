@@ -23,6 +23,7 @@ type node struct {
 	wasAsked bool          // before we began, too
 	interval time.Duration // how often it is asked
 	failing  bool          // it was asked and did not answer
+	behind   *node         // through whom it is read; nil: it is asked itself
 	since    time.Time     // since when there is no news
 	out      latch         // raw: there is no news
 	quiets   []silentRule
@@ -115,6 +116,15 @@ func (e *Engine) together(r *rule, group string) *together {
 func (e *Engine) Asked(group, name string, every time.Duration) {
 	if n := e.node(Node{group, name}); n != nil {
 		n.asked, n.wasAsked, n.interval = max(e.passed, 1), true, every
+	}
+}
+
+// Behind says that a server is read through another one, as devices behind a plugin are: while that one is without news, so
+// are all behind it.
+func (e *Engine) Behind(group, name, through string) {
+	n, t := e.node(Node{group, name}), e.node(Node{group, through})
+	if n != nil && t != nil && n != t && t.behind == nil {
+		n.behind = t
 	}
 }
 
@@ -222,6 +232,9 @@ func (e *Engine) judgeGroups() {
 // judgeMember looks whether a rule about several holds on a server.
 func (e *Engine) judgeMember(n *node, m *membership) {
 	t := m.t
+	if t.ofSilent && n.behind != nil {
+		return // whom it is read through counts
+	}
 	has, any, all := false, false, true
 	if t.ofSilent {
 		if n.key == e.o.Own {
@@ -323,6 +336,9 @@ func (e *Engine) heldBy(in *incident) string {
 		return ""
 	}
 	silent := in.rule != nil && in.rule.kind == silences
+	if silent && n.behind != nil && n.behind.silent() {
+		return "server"
+	}
 	if n.silent() && !silent {
 		return "server"
 	}

@@ -97,6 +97,9 @@ func (a *alerter) take(key serverKey, desc *munin.Service, r *probe.Reading, sam
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.e.Read(key.group, key.name, desc)
+	if r.Service.Host != "" {
+		a.e.Behind(key.group, key.name, cmp.Or(r.Node, a.s.own.name))
+	}
 	for i := range samples {
 		a.e.Observe(&samples[i])
 	}
