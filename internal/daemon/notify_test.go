@@ -1,6 +1,10 @@
 package daemon
 
 import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -145,4 +149,59 @@ func TestNotifyFindings(t *testing.T) {
 			t.Errorf("finding %s %s, want %s", f.Code, f.Text, want[i])
 		}
 	}
+}
+
+// A sample beyond a limit becomes an incident, a message in the outbox, and what a receiver is posted.
+func TestSampleBecomesAMessage(t *testing.T) {
+	posted := make(chan string, 100)
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		text, _ := io.ReadAll(r.Body)
+		posted <- string(text)
+	}))
+	defer receiver.Close()
+	c, _, _ := supervising(t, fmt.Sprintf(`listen = ""
+[watch]
+name = "web1"
+interval = "1s"
+munin_plugins = ""
+[[rule]]
+name = "mine"
+service = "uptime"
+warning = ":-1"
+urgency = "urgent"
+[[contact]]
+name = "hook"
+webhook = %q
+`, receiver.URL))
+	within(t, "the watch process", func() bool { _, err := c.Contacts(t.Context()); return err == nil })
+	tested, err := c.TestNotify(t.Context(), api.NotifyTestRequest{Contact: "hook"})
+	if err != nil || len(tested.Trials) != 1 || tested.Trials[0].Problem != "" || !strings.Contains(strings.Join(tested.Trials[0].Steps, "\n"), "accepted: 200 OK") {
+		t.Errorf("test: %+v, %v", tested, err)
+	}
+	if got := <-posted; !strings.Contains(got, `"kind":"test"`) {
+		t.Errorf("posted %s", got)
+	}
+	for name, want := range map[string]string{"nobody": `there is no contact "nobody"`} {
+		if _, err := c.TestNotify(t.Context(), api.NotifyTestRequest{Contact: name}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("test of %s: %v", name, err)
+		}
+	}
+	for end := time.After(2 * time.Minute); ; {
+		var got string
+		select {
+		case got = <-posted:
+		case <-end:
+			t.Fatal("nothing was posted")
+		}
+		if strings.Contains(got, `"rule":"mine"`) {
+			if !strings.Contains(got, `"kind":"began"`) || !strings.Contains(got, `"server":"web1"`) {
+				t.Errorf("posted %s", got)
+			}
+			break
+		}
+	}
+	within(t, "the receiver's state", func() bool {
+		all, err := c.Contacts(t.Context())
+		return err == nil && len(all.Receivers) == 1 && all.Receivers[0].Sent != nil
+	})
 }
