@@ -44,6 +44,13 @@ func (s *supervisor) newPages(ctx context.Context) (*web.Server, error) {
 			Overview: o.get,
 			Server:   func(_ context.Context, group, name string) (api.ServerDetail, error) { return s.server(group, name) },
 			Forget:   s.forget,
+			Graph:    s.graph,
+			Measures: func(group, server, service string) bool {
+				_, ok := s.known.shown(serverKey{group, server})[service]
+				return ok
+			},
+			Alerts:     s.w.warnings(),
+			Reputation: s.w.reputation,
 		},
 	})
 }

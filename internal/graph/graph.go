@@ -168,3 +168,9 @@ func (g *Graph) Title() string { return g.title }
 
 // VLabel is what the vertical axis says.
 func (g *Graph) VLabel() string { return g.label }
+
+// Span is where the time begins and ends in the picture, in its pixels from the left: what lies between can be pointed at.
+func (g *Graph) Span() (left, right float64) {
+	p := g.layout()
+	return p.plot.x, p.plot.x + p.plot.w
+}

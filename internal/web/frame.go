@@ -105,6 +105,9 @@ func (f *frame) May(what string) bool {
 	return ok && f.Who.May(w)
 }
 
+// Int64 is Int for other whole numbers.
+func (f *frame) Int64(n int) string { return f.Int(int64(n)) }
+
 var whats = map[string]account.What{
 	"see": account.See, "address": account.SeeAddress, "addresses": account.SeeAddresses, "unban": account.Unban, "allow": account.AllowWeek,
 	"ban": account.Ban, "acknowledge": account.Acknowledge, "embed": account.Embed, "actions": account.SeeActions, "users": account.ManageUsers,

@@ -19,6 +19,11 @@ type Data struct {
 	Overview func(context.Context) (*Overview, error)
 	Server   func(ctx context.Context, group, name string) (api.ServerDetail, error)
 	Forget   func(ctx context.Context, group, name string) (api.Change, error)
+	Graph    func(context.Context, api.GraphQuery) (api.Graph, error)
+	Measures func(group, server, service string) bool // there is such a service
+	Alerts   *api.AlertOperations
+	// Reputation is what is done with lists and reports.
+	Reputation func(context.Context) (api.Reputation, error)
 }
 
 // Overview is what the first page shows. It is shared: nobody changes it.
@@ -52,6 +57,7 @@ type Meter struct {
 // overviewPage is the overview, ready to be drawn.
 type overviewPage struct {
 	Sentence string
+	Alerts   []alertView // that nobody looks after
 	Trouble  []rowView
 	Groups   []groupView
 }
@@ -85,18 +91,46 @@ func (s *Server) overviewPage(w http.ResponseWriter, r *http.Request, v *visitor
 		s.broken(w, r, err)
 		return
 	}
-	s.show(w, r, v, http.StatusOK, "overview", "page.overview.title", viewOverview(o, s.locale(r), time.Now()))
+	l, now := s.locale(r), time.Now()
+	var open []api.Alert
+	if all, err := s.o.Alerts.Alerts(r.Context(), api.AlertsQuery{}, l.Tag()); err == nil { // without them the page is still of use
+		open = all.Alerts
+	}
+	s.show(w, r, v, http.StatusOK, "overview", "page.overview.title", viewOverview(o, open, l, now))
 }
 
-func viewOverview(o *Overview, l *locale.Locale, now time.Time) *overviewPage {
+func viewOverview(o *Overview, open []api.Alert, l *locale.Locale, now time.Time) *overviewPage {
 	page := &overviewPage{}
+	type server struct{ group, name string }
+	level, silent := map[server]string{}, map[server]bool{}
+	for i := range open {
+		a := &open[i]
+		if a.Ended != nil {
+			continue
+		}
+		at := server{a.Group, a.Server}
+		if level[at] != "critical" && (a.Level == "warning" || a.Level == "critical") {
+			level[at] = a.Level
+		}
+		if a.Ack == nil {
+			page.Alerts = append(page.Alerts, viewAlert(a, l, now))
+			silent[at] = silent[at] || a.Service == ""
+		}
+	}
 	well, bad := 0, 0
 	for i := range o.Rows {
 		row := viewRow(&o.Rows[i], l, now)
-		if row.Kind == "late" {
+		at := server{row.Group, row.Name}
+		switch worst := level[at]; {
+		case row.Kind == "late":
 			bad++
-			page.Trouble = append(page.Trouble, row)
-		} else if row.Kind == "good" {
+			if !silent[at] { // or else its alert says so
+				page.Trouble = append(page.Trouble, row)
+			}
+		case row.Kind == "good" && worst != "":
+			bad++
+			row.Kind, row.Word = worst, l.T("level."+worst)
+		case row.Kind == "good":
 			well++
 		}
 		if n := len(page.Groups); n == 0 || page.Groups[n-1].Name != row.Group {
@@ -121,18 +155,26 @@ func viewOverview(o *Overview, l *locale.Locale, now time.Time) *overviewPage {
 }
 
 func summarize(g *groupView, l *locale.Locale, all int) {
-	bad := 0
+	late, worse := 0, 0
 	for i := range g.Rows {
-		if g.Rows[i].Kind == "late" {
-			bad++
+		switch g.Rows[i].Kind {
+		case "late":
+			late++
+		case "warning", "critical":
+			worse++
 		}
 	}
-	state := l.T("page.overview.allwell")
-	if bad > 0 {
-		state = l.T("page.overview.silent", "n", bad)
+	g.Summary = l.T("page.overview.servers", "n", len(g.Rows))
+	if late > 0 {
+		g.Summary += " · " + l.T("page.overview.silent", "n", late)
 	}
-	g.Summary = l.T("page.overview.servers", "n", len(g.Rows)) + " · " + state
-	g.Folded = bad == 0 && all > many
+	if worse > 0 {
+		g.Summary += " · " + l.T("page.overview.bad", "n", worse)
+	}
+	if late+worse == 0 {
+		g.Summary += " · " + l.T("page.overview.allwell")
+	}
+	g.Folded = late+worse == 0 && all > many
 }
 
 func viewRow(row *Row, l *locale.Locale, now time.Time) rowView {
@@ -190,6 +232,18 @@ func (s *Server) fill(ctx context.Context, f *frame) {
 			f.Links = append(f.Links, navLink{Path: l.path, Text: f.T(l.text), Here: l.path == f.Here || l.path != "/" && strings.HasPrefix(f.Here, l.path+"/")})
 		}
 	}
+	if a, err := s.o.Alerts.Alerts(ctx, api.AlertsQuery{}, f.Tag()); err == nil {
+		for i := range a.Alerts {
+			if a.Alerts[i].Ended == nil && a.Alerts[i].Ack == nil {
+				f.Open++
+			}
+		}
+		for i := range f.Links {
+			if f.Links[i].Path == "/alerts" && f.Open > 0 {
+				f.Links[i].Count, f.Links[i].Label = f.Open, f.T("page.alerts.open", "n", f.Open)
+			}
+		}
+	}
 	o, err := s.o.Overview(ctx)
 	if err != nil {
 		f.Fresh, f.Late = f.T("page.frame.nodata"), true
@@ -230,6 +284,8 @@ type linkTo struct {
 func (s *Server) links() []linkTo {
 	return []linkTo{
 		{"/", "page.nav.overview", account.See},
+		{"/alerts", "page.nav.alerts", account.See},
+		{"/reputation", "page.nav.reputation", account.See},
 		{"/users", "page.nav.users", account.ManageUsers},
 		{"/actions", "page.nav.actions", account.SeeActions},
 	}
@@ -240,6 +296,15 @@ func (s *Server) paths() []route {
 	return []route{
 		{"GET /{$}", account.See, s.overviewPage},
 		{"GET /search", account.See, s.searchPage},
+		{"GET /server/{group}/{server}", account.See, s.serverPage},
+		{"POST /server/{group}/{server}/forget", account.ManageUsers, s.forgetServer},
+		{"GET /graph/{group}/{server}/{service}", account.See, s.graphPage},
+		{"GET /compare/{group}/{service}", account.See, s.comparePage},
+		{"GET /alerts", account.See, s.alertsPage},
+		{"GET /alert/{id}", account.See, s.alertPage},
+		{"POST /alert/{id}", account.Acknowledge, s.acknowledge},
+		{"POST /silence", account.Acknowledge, s.silence},
+		{"GET /reputation", account.See, s.reputationPage},
 		{"GET /account", account.See, s.accountPage},
 		{"POST /account/end", account.See, s.endSession},
 		{"POST /account/password", account.See, s.changePassword},

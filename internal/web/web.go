@@ -59,6 +59,7 @@ type Server struct {
 	throttle  account.Throttle
 	rounds    rounds
 	signer    signer
+	drawing   chan struct{} // holds one for each picture that is being drawn
 	pages     pages
 	static    map[string]*staticFile
 	hosts     map[string]bool // that are answered beside addresses
@@ -68,7 +69,7 @@ type Server struct {
 
 // New makes the pages. Nobody is asked yet but the store.
 func New(ctx context.Context, o Options) (*Server, error) {
-	s := &Server{o: o, log: o.Log, passwords: account.NewPasswords(), hosts: map[string]bool{"localhost": true}}
+	s := &Server{o: o, log: o.Log, passwords: account.NewPasswords(), drawing: make(chan struct{}, drawnAtOnce), hosts: map[string]bool{"localhost": true}}
 	u, err := url.Parse(o.Origin)
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("the pages: %q is no address", o.Origin)
@@ -121,6 +122,7 @@ func (s *Server) routes() http.Handler {
 	for _, p := range s.paths() {
 		mux.Handle(p.pattern, s.needs(p.what, p.do))
 	}
+	s.pictureRoutes(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		if v, _ := s.visitor(r); v == nil {
 			s.toLogin(w, r)

@@ -152,13 +152,105 @@ func testData(*testing.T) Data {
 		{Group: evil, Name: "a", State: "idle", CPU: Meter{nan, nil}, Network: Meter{nan, nil}, Bans: Meter{nan, nil}, Memory: nan, Disk: nan},
 		{Group: "Scaleway;Paris", Name: "mail2", State: "unknown", Seen: time.Now().Add(-12 * time.Minute), Since: time.Now().Add(-11 * time.Minute)},
 	}}
+	soon, began := time.Now().Add(time.Hour), time.Now().Add(-12*time.Minute)
+	alerts := []api.Alert{
+		{ID: 1042, Rule: "silent", Group: "Scaleway;Paris", Server: "mail2", State: "open", Level: "critical", Urgency: "urgent", Began: began, Title: "mail2: no news", Text: "No news of mail2. " + evil},
+		{ID: 1038, Rule: "disk-space", Group: "OVH", Server: "web3", Service: "df", Field: "_var", Label: evil, State: "acknowledged", Level: "warning", Urgency: "soon",
+			Began: began.Add(-48 * time.Hour), Title: "web3: /var is full soon", Text: "91% of /var.", Ack: &api.AlertAck{By: "paul", Note: evil, At: began, Until: &soon}},
+		{ID: 1001, Rule: "load", Group: "OVH", Server: "web1", State: "over", Level: "fine", Urgency: "soon", Began: began.Add(-30 * time.Hour), Ended: &began, Title: "web1: load", Text: "It was high."},
+	}
+	one := func(id int64) (*api.Alert, error) {
+		for i := range alerts {
+			if alerts[i].ID == id {
+				return &alerts[i], nil
+			}
+		}
+		return nil, api.Errorf(api.ExitFailed, "", "no such alert")
+	}
 	return Data{
 		Overview: func(context.Context) (*Overview, error) { return o, nil },
 		Server: func(_ context.Context, group, name string) (api.ServerDetail, error) {
+			for _, row := range o.Rows {
+				if row.Group == group && row.Name == name {
+					now := time.Now()
+					d := api.ServerDetail{Server: api.Server{Group: group, Name: name, State: row.State, Seen: &now, Why: evil}}
+					for _, c := range []struct{ category, name, title string }{{"disk", "df", "Disk usage in percent"}, {"network", "if_eth0", "eth0 traffic"}, {evil, "weird", evil}, {"system", "cpu", "CPU usage"}, {"system", "memory", "Memory usage"}} {
+						d.Details = append(d.Details, api.Service{Name: c.name, Title: c.title, Category: c.category})
+					}
+					return d, nil
+				}
+			}
 			return api.ServerDetail{}, api.Errorf(api.ExitFailed, "", "no server "+name)
 		},
-		Forget: func(context.Context, string, string) (api.Change, error) { return api.Change{}, nil },
+		Forget:   func(context.Context, string, string) (api.Change, error) { return api.Change{}, nil },
+		Graph:    testGraph,
+		Measures: func(_, server, service string) bool { return server != "a" && service == "cpu" },
+		Alerts: &api.AlertOperations{
+			Alerts: func(_ context.Context, q api.AlertsQuery, _ string) (api.Alerts, error) {
+				return api.Alerts{Alerts: alerts, Silences: []api.Silence{{ID: 3, Server: "web*", By: evil, Note: evil, Made: began, Until: soon}}}, nil
+			},
+			Alert: func(_ context.Context, id int64, _ string) (api.AlertDetail, error) {
+				a, err := one(id)
+				if err != nil {
+					return api.AlertDetail{}, err
+				}
+				value := 91.0
+				return api.AlertDetail{
+					Alert: *a, Turns: []api.AlertTurn{{At: began, Turn: "began", Level: "warning", Value: &value, Note: evil}}, Told: []api.AlertTold{{At: began, Contact: "admins", State: "sent", Detail: evil}},
+					Why: &api.Rule{Name: a.Rule, Where: "shipped", Set: []api.RuleSetting{{Key: "warning", Value: ":90"}}},
+				}, nil
+			},
+			Ack: func(_ context.Context, r api.AckRequest) (api.Change, error) {
+				a, err := one(r.ID)
+				if err != nil {
+					return api.Change{}, err
+				}
+				if a.Ack = nil; !r.Drop {
+					end := time.Now().Add(time.Duration(r.For * float64(time.Second)))
+					a.Ack = &api.AlertAck{By: r.By, Note: r.Note, At: time.Now(), Until: &end}
+				}
+				return api.Change{}, nil
+			},
+			Silence: func(context.Context, api.SilenceRequest) (api.Change, error) { return api.Change{}, nil },
+		},
+		Reputation: func(context.Context) (api.Reputation, error) {
+			left, limit := 842, 1000
+			return api.Reputation{Service: "api.abuseipdb.com", Key: true, Lists: []api.FetchedList{
+				{Name: "abuseipdb", Source: "api.abuseipdb.com", Entries: 10000, Fetched: &began, Next: &soon, Handed: true}, {Name: "other", Source: evil, Error: evil, Refused: []string{evil}}},
+				Reports: api.ReportState{Enabled: true, Sent: 158, Quota: &left, Limit: &limit}}, nil
+		},
 	}
+}
+
+// testGraph draws curves of anything, for the server web1 to web3 and mail2.
+func testGraph(_ context.Context, q api.GraphQuery) (api.Graph, error) {
+	if !regexp.MustCompile(`^(web\d|mail2)$`).MatchString(q.Server) {
+		return api.Graph{}, api.Errorf(api.ExitFailed, "", "no such server")
+	}
+	step := q.Step
+	if step == 0 {
+		step = max(q.To.Sub(q.From)/400, 10*time.Second).Truncate(time.Second)
+	}
+	attr := func(pairs ...string) (all []api.Attribute) {
+		for i := 0; i < len(pairs); i += 2 {
+			all = append(all, api.Attribute{Name: pairs[i], Value: pairs[i+1]})
+		}
+		return all
+	}
+	g := api.Graph{Group: q.Group, Server: q.Server, Service: q.Service, Title: "CPU usage", Unit: "%", Step: step.Seconds(), From: q.From, To: q.To,
+		Attributes: attr("graph_title", "CPU usage", "graph_vlabel", "%", "graph_args", "--lower-limit 0 --upper-limit 100", "graph_scale", "no")}
+	for i, name := range []string{"system", "user", "iowait"} {
+		f := api.GraphField{Name: name, Label: name, Attributes: attr("label", name, "draw", "AREASTACK")}
+		for t := q.From.Truncate(step).Add(step); !t.After(q.To); t = t.Add(step) {
+			v := 12/float64(i+1) + 8*math.Sin(float64(t.Unix())/9000+float64(i))
+			f.Points = append(f.Points, api.GraphPoint{T: t.Unix(), Avg: max(0, v), Min: max(0, v-3), Max: max(0, v) + 4})
+		}
+		g.Fields = append(g.Fields, f)
+	}
+	if q.Marks {
+		g.Marks = []api.GraphMark{{At: q.To.Add(-q.To.Sub(q.From) / 3), Kind: api.MarkReboot}}
+	}
+	return g, nil
 }
 
 func TestNobodySeesAnythingWithoutAnAccount(t *testing.T) {
@@ -166,7 +258,7 @@ func TestNobodySeesAnythingWithoutAnAccount(t *testing.T) {
 	b := s.browser()
 	for _, p := range s.pages.paths() {
 		method, path, _ := strings.Cut(p.pattern, " ")
-		path = regexp.MustCompile(`\{[^}]*\}`).ReplaceAllString(path, "x")
+		path = filled(path)
 		a := b.do(method, path, nil)
 		if method == "GET" && (a.StatusCode != http.StatusSeeOther || !strings.HasPrefix(a.Header.Get("Location"), "/login")) ||
 			method == "POST" && a.StatusCode != http.StatusUnauthorized {
@@ -181,6 +273,11 @@ func TestNobodySeesAnythingWithoutAnAccount(t *testing.T) {
 	}
 }
 
+// filled puts something that is there into the pattern of a path.
+func filled(pattern string) string {
+	return strings.NewReplacer("{$}", "", "{group}", "OVH", "{server}", "web3", "{service}", "cpu", "{id}", "1038").Replace(pattern)
+}
+
 // TestRoles asks for every page as every role: what is not allowed is refused.
 func TestRoles(t *testing.T) {
 	s := newSite(t)
@@ -188,7 +285,7 @@ func TestRoles(t *testing.T) {
 		b := s.as(name)
 		for _, p := range s.pages.paths() {
 			method, path, _ := strings.Cut(p.pattern, " ")
-			path = regexp.MustCompile(`\{[^}]*\}`).ReplaceAllString(path, "x")
+			path = filled(path)
 			a := b.do(method, path, nil)
 			if refused := a.StatusCode == http.StatusForbidden; refused == account.May(role, p.what) {
 				t.Errorf("%s as %s: %s", p.pattern, role, a.Status)
@@ -279,7 +376,7 @@ func TestLogin(t *testing.T) {
 	} else if c := a.Header.Get("Set-Cookie"); !strings.HasPrefix(c, "tocsin=") || !strings.Contains(c, "HttpOnly") || !strings.Contains(c, "SameSite=Lax") {
 		t.Errorf("cookie %q", c)
 	}
-	if a := b.get("/"); a.StatusCode != http.StatusOK || !strings.Contains(a.text, "2 servers are well, 1 wants attention. 214 addresses banned since yesterday.") {
+	if a := b.get("/"); a.StatusCode != http.StatusOK || !strings.Contains(a.text, "1 server is well, 2 want attention. 214 addresses banned since yesterday.") {
 		t.Errorf("the overview: %s %.3000s", a.Status, a.text)
 	}
 	if a := b.get("/login?to=/account"); a.Header.Get("Location") != "/account" {

@@ -34,4 +34,69 @@
       } catch { /* the next time */ }
     }, 30000);
   }
+
+  // Dragging over a graph draws a part of it anew, on the server: stacked and mirrored curves, gaps and limits stay right.
+  const zoom = document.querySelector("[data-zoom]");
+  if (zoom) {
+    document.documentElement.classList.add("script");
+    const plot = zoom.querySelector(".plot"), reset = zoom.querySelector("[data-reset]");
+    const whole = plot.querySelector("svg").cloneNode(true), span = [zoom.dataset.left, zoom.dataset.right];
+    const first = {from: +zoom.dataset.from, to: +zoom.dataset.to};
+    let now = first, band = null, start = 0;
+    // Where the curves begin and end in the picture, in its own units.
+    const ends = () => {
+      const pic = plot.querySelector("svg"), box = pic.getBoundingClientRect(), scale = box.width / pic.viewBox.baseVal.width;
+      return {left: box.left + zoom.dataset.left * scale, right: box.left + zoom.dataset.right * scale};
+    };
+    const at = x => { const e = ends(); return Math.min(1, Math.max(0, (x - e.left) / (e.right - e.left))); };
+    const show = async (want, push) => {
+      const q = new URLSearchParams(location.search);
+      for (const k of ["range", "from", "to"]) q.delete(k);
+      if (want === first) {
+        plot.replaceChildren(whole.cloneNode(true));
+        [zoom.dataset.left, zoom.dataset.right] = span;
+      } else {
+        q.set("from", want.from); q.set("to", want.to);
+        const r = await fetch(zoom.dataset.zoom + "?inline=1&" + q).catch(() => null);
+        if (!r || !r.ok) return;
+        const pic = new DOMParser().parseFromString(await r.text(), "image/svg+xml").documentElement;
+        [zoom.dataset.left, zoom.dataset.right] = r.headers.get("X-Span").split(" ");
+        plot.replaceChildren(document.importNode(pic, true));
+      }
+      now = want;
+      reset.hidden = want === first;
+      if (push) history.pushState(want === first ? null : want, "", want === first ? zoom.dataset.home : location.pathname + "?" + q);
+    };
+    zoom.dataset.home = location.pathname + location.search;
+    plot.addEventListener("pointerdown", e => {
+      if (e.button || band) return;
+      start = e.clientX;
+      band = document.createElement("div");
+      band.className = "band";
+      plot.append(band);
+      plot.setPointerCapture(e.pointerId);
+      e.preventDefault();
+    });
+    plot.addEventListener("pointermove", e => {
+      if (!band) return;
+      const box = plot.getBoundingClientRect();
+      band.style.left = Math.min(start, e.clientX) - box.left + "px";
+      band.style.width = Math.abs(e.clientX - start) + "px";
+    });
+    const end = e => {
+      if (!band) return;
+      band.remove();
+      band = null;
+      if (e.type === "pointercancel" || Math.abs(e.clientX - start) < 8) return;
+      const length = now.to - now.from, a = at(Math.min(start, e.clientX)), b = at(Math.max(start, e.clientX));
+      const from = Math.round(now.from + a * length), to = Math.round(now.from + b * length);
+      if (to - from >= 60) show({from, to}, true);
+    };
+    plot.addEventListener("pointerup", end);
+    plot.addEventListener("pointercancel", end);
+    plot.addEventListener("dblclick", () => { if (now !== first) show(first, true); });
+    document.addEventListener("keydown", e => { if (e.key === "Escape" && now !== first) show(first, true); });
+    reset.addEventListener("click", () => show(first, true));
+    addEventListener("popstate", e => show(e.state || first, false));
+  }
 })();
