@@ -221,7 +221,7 @@ var errQuit = errors.New("quit")
 func (c *session) run(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() { _ = c.raw.Close() })
 	defer stop()
-	defer func() { _ = c.conn.Close() }()
+	defer c.close()
 	err := c.write(append(append([]byte("# munin node at "), c.s.node.Name...), '\n'))
 	for err == nil {
 		_ = c.raw.SetReadDeadline(minTime(time.Now().Add(c.s.o.Idle), c.end))
@@ -234,6 +234,16 @@ func (c *session) run(ctx context.Context) {
 	if !errors.Is(err, errQuit) && !errors.Is(err, io.EOF) && ctx.Err() == nil {
 		c.s.o.Log.Debug("a master's connection ended", "addr", c.raw.RemoteAddr(), "err", err)
 	}
+}
+
+// close hangs up, with TLS's good-bye where that is spoken; who has hung up does not hear it.
+func (c *session) close() {
+	if conn, ok := c.conn.(*tls.Conn); ok {
+		_ = conn.CloseWrite()
+		_ = c.raw.SetWriteDeadline(time.Now().Add(time.Second)) // CloseWrite lets it pass
+		_ = c.under.w.Flush()
+	}
+	_ = c.raw.Close()
 }
 
 // The commands as Munin::Node::Server matches them, in its order.
@@ -313,12 +323,6 @@ func (c *gathered) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return c.r.Read(p)
-}
-
-// Close sends TLS's good-bye too.
-func (c *gathered) Close() error {
-	_ = c.w.Flush() // who has hung up does not hear it
-	return c.Conn.Close()
 }
 
 // list is one line. Names are looked up in lower case, the node's own too: munin-node forgets that, and a master that

@@ -288,4 +288,10 @@ func TestServerTLSLines(t *testing.T) {
 	if want := []string{"multigraph a\n", "graph_title " + long + "\n", "b.label b\n", "b.value 5:1\n", ".\n"}; !slices.Equal(got, want) {
 		t.Errorf("records %.200q, want %.200q", got, want)
 	}
+	if _, err := io.WriteString(c, "quit\n"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(buf); n != 0 || err != io.EOF { // without a good-bye it would be unexpected
+		t.Errorf("behind quit: %d bytes, %v", n, err)
+	}
 }
