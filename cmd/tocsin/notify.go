@@ -15,7 +15,7 @@ type notifyCmd struct {
 }
 
 func (*notifyCmd) Help() string {
-	return "Example: tocsin notify test admins\n\nContacts stand in the configuration: tocsin explain contact"
+	return "Example: tocsin notify test admins\n\nContacts stand in the configuration: tocsin explain \"who is told\""
 }
 
 type notifyTestCmd struct {

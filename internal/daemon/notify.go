@@ -223,7 +223,7 @@ func (s *supervisor) testNotify(ctx context.Context, contact string) (api.Notify
 		return out, nil
 	}
 	if contact == "" {
-		return out, api.Errorf(api.ExitFindings, "tocsin explain contact", "the configuration names no contact: nobody is told of anything")
+		return out, api.Errorf(api.ExitFindings, "tocsin explain \"who is told\"", "the configuration names no contact: nobody is told of anything")
 	}
 	return out, api.Errorf(api.ExitFindings, "the names stand in the configuration, as name under [[contact]]", fmt.Sprintf("there is no contact %.80q", contact))
 }
