@@ -55,6 +55,7 @@ var floors = map[string]struct {
 	"tocsin/bench/reputation":     {floor: 5},
 
 	"tocsin/internal/abuseipdb/fake": {floor: 1}, // a server for tests
+	"tocsin/internal/account/fake":   {floor: 1}, // an OpenID provider for tests
 }
 
 // apiMayImport are the rooms of floor 2 that the HTTP floor may look into: it shows what they hold.

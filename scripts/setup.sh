@@ -40,6 +40,7 @@ lxc-execute:lxc
 rrdtool:rrdtool
 munin-node:munin-node
 /usr/share/munin/munin-update:munin
+chromium:chromium
 /usr/sbin/postfix:postfix
 /usr/share/munin/munin-async:munin-async
 lwp-request:libwww-perl
