@@ -113,6 +113,14 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 func (q *querier) between(ctx context.Context, mint, maxt int64, instant bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	chosen, now := choose(hints), q.d.now()
 	mint, pieces := q.d.pieces(mint, maxt, instant, chosen)
+	if instant && hints.Step == 0 && chosen == raw && slices.Equal(pieces, []level{raw}) {
+		switch set, ok, err := q.d.present(ctx, maxt, ms); {
+		case err != nil:
+			return storage.ErrSeriesSet(err)
+		case ok:
+			return set
+		}
+	}
 
 	// Where several databases meet, a point beside the range tells which of them a time at its edge belongs to; and a coarse
 	// point is made of all that its step has.
