@@ -120,10 +120,10 @@ func TestPrintProbes(t *testing.T) {
 	})
 	want := "PROBE   KIND      EVERY  COST      LONGEST   FAILED  NOTE\n" +
 		"bind    built-in  10s    0.00 ms   0.00 ms   0       off: not read yet\n" +
-		"sympa   built-in  1m0s   0.00 ms   0.00 ms   0       repeats postfix; one\\nspool\n" +
+		"sympa   built-in  1m     0.00 ms   0.00 ms   0       repeats postfix; one\\nspool\n" +
 		"apache  plugin    10s    0.00 ms   0.00 ms   0       off: " + strings.Repeat("é", 92) + "...\n" +
-		"df      plugin    1m0s   13.20 ms  20.00 ms  0       doubles a built-in probe, whose values are kept\n" +
-		"mail1   node      1m0s   0.00 ms   0.00 ms   0       sympa repeats postfix_mailvolume\n"
+		"df      plugin    1m     13.20 ms  20.00 ms  0       doubles a built-in probe, whose values are kept\n" +
+		"mail1   node      1m     -         0.00 ms   0       sympa repeats postfix_mailvolume\n"
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}

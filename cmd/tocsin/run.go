@@ -88,7 +88,7 @@ func (s sayJSON) Write(p []byte) (int, error) {
 // said is what `tocsin run --json` prints for each line.
 type said struct {
 	Schema string `json:"schema"`
-	What   string `json:"what"` // found, watching, banning, observing, off, exit
+	What   string `json:"what"` // found, watching, banning, observing, off, measuring, sharing, blocking, exit, pages
 	Text   string `json:"text"`
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"tocsin"
 	"tocsin/internal/api"
+	"tocsin/internal/config"
 )
 
 // serversCmd is about which servers are known.
@@ -192,7 +193,11 @@ func printProbes(w io.Writer, all []api.Probe) {
 	t := table(w)
 	fmt.Fprintln(t, "PROBE\tKIND\tEVERY\tCOST\tLONGEST\tFAILED\tNOTE")
 	for _, p := range all {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%.2f ms\t%.2f ms\t%d\t%s\n", tocsin.Printable(p.Name), p.Kind, time.Duration(p.Every*float64(time.Second)), p.Cost, p.Longest, p.Failures, noteOf(&p))
+		cost := fmt.Sprintf("%.2f ms", p.Cost)
+		if p.Kind == "node" {
+			cost = "-" // is not measured
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.2f ms\t%d\t%s\n", tocsin.Printable(p.Name), p.Kind, config.FormatDuration(time.Duration(p.Every*float64(time.Second))), cost, p.Longest, p.Failures, noteOf(&p))
 	}
 	t.Flush()
 }

@@ -181,6 +181,17 @@ func (c *catalogue) asked(key serverKey, address string, since time.Time, why st
 	}
 }
 
+// asksOnly forgets where servers were asked that are asked no more, and that they did not answer.
+func (c *catalogue) asksOnly(asked []serverKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, s := range c.servers {
+		if (s.Address != "" || !s.Since.IsZero()) && !slices.Contains(asked, key) {
+			s.Address, s.Since, s.Why, s.changed = "", time.Time{}, "", true
+		}
+	}
+}
+
 // run writes what has changed, until ctx ends and once more then.
 func (c *catalogue) run(ctx context.Context) error {
 	for pause(ctx, catalogueEvery) {

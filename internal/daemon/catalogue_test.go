@@ -1,12 +1,15 @@
 package daemon
 
 import (
+	"errors"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
 
+	"tocsin/internal/api"
 	"tocsin/internal/munin"
 	"tocsin/internal/probe"
 	"tocsin/internal/store"
@@ -85,5 +88,56 @@ func TestCatalogueOutlivesARestart(t *testing.T) {
 	}
 	if keys := c.find("*", "web1"); len(keys) != 1 {
 		t.Errorf("found %v after one was forgotten", keys)
+	}
+}
+
+// A server that the configuration does not name any more is idle and no more unknown, and the name alone means the one that is
+// still read.
+func TestServersThatAreNotAskedAnyMore(t *testing.T) {
+	began := time.Now()
+	c := &catalogue{log: slog.New(slog.DiscardHandler), servers: map[serverKey]*knownServer{}}
+	s := &supervisor{own: serverKey{"Gandi", "web1"}, began: began, known: c}
+	load := &munin.Service{Name: "load", Fields: []munin.Field{{Name: "load"}}}
+	read := func(group, name string, at time.Time) serverKey {
+		key := serverKey{group, name}
+		c.take(key, &probe.Reading{Service: load, At: at, Values: []munin.Value{{Field: "load", V: 1}}})
+		return key
+	}
+	read("", "web1", began.Add(-time.Minute)) // this machine, before it was given a group
+	read("Gandi", "web1", began.Add(time.Second))
+	read("TTN", "behind", began.Add(time.Second)) // behind another node
+	for _, name := range []string{"gone", "asked"} {
+		c.asked(read("TTN", name, began.Add(-time.Minute)), "munin://192.0.2.10:4949", began, "connection refused")
+	}
+	c.asksOnly([]serverKey{{"TTN", "asked"}})
+	all, err := s.servers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, v := range all.Servers {
+		got[v.Group+"/"+v.Name] = v.State
+	}
+	want := map[string]string{"/web1": "idle", "Gandi/web1": "ok", "TTN/behind": "ok", "TTN/gone": "idle", "TTN/asked": "unknown"}
+	if !maps.Equal(got, want) {
+		t.Errorf("states %v, want %v", got, want)
+	}
+
+	read("OVH", "behind", began.Add(time.Second))
+	for _, tt := range []struct {
+		group, name string
+		want        serverKey
+		hint        string
+	}{
+		{"*", "web1", serverKey{"Gandi", "web1"}, ""},
+		{"", "web1", serverKey{"", "web1"}, ""},
+		{"*", "behind", serverKey{}, "write OVH/behind or TTN/behind"},
+		{"*", "nobody", serverKey{}, "tocsin servers shows which there are"},
+	} {
+		key, err := s.one(tt.group, tt.name)
+		var refused *api.Error
+		if errors.As(err, &refused); key != tt.want || (refused != nil) != (tt.hint != "") || refused != nil && refused.Hint != tt.hint {
+			t.Errorf("%s of group %q: %v, %+v; want %v, %q", tt.name, tt.group, key, err, tt.want, tt.hint)
+		}
 	}
 }

@@ -202,6 +202,8 @@ const (
 
 // asSpool gives away what is stored of this machine since then, in steps that are over. What is stored are rates, so counters
 // are described as gauges: behind a master's RRD files that is the same.
+//
+// A master that gets nothing takes the node for dead, so the first one to ask, when no step is over yet, gets the newest values.
 func (s *supervisor) asSpool(ctx context.Context, since int64, each func(*munin.Service, []munin.Value) error) error {
 	now := time.Now()
 	over := now.Add(-spoolSettle).Truncate(time.Minute)
@@ -212,7 +214,8 @@ func (s *supervisor) asSpool(ctx context.Context, since int64, each func(*munin.
 	if now.Sub(from) > spoolDay {
 		from = now.Add(-spoolDay)
 	}
-	for _, desc := range s.readServices() {
+	services, given := s.readServices(), false
+	for _, desc := range services {
 		var values []munin.Value
 		for _, f := range desc.Fields {
 			for _, span := range []struct {
@@ -229,6 +232,34 @@ func (s *supervisor) asSpool(ctx context.Context, since int64, each func(*munin.
 				for _, p := range points {
 					values = append(values, munin.Value{Field: f.Name, At: p.T / 1000, V: p.Avg})
 				}
+			}
+		}
+		if len(values) == 0 {
+			continue
+		}
+		given = true
+		if err := each(asGauges(desc), values); err != nil {
+			return err
+		}
+	}
+	if given {
+		return nil
+	}
+	return s.asNewest(services, since, each)
+}
+
+// asNewest gives away the newest value of each field, of those that are newer than since.
+func (s *supervisor) asNewest(services []*munin.Service, since int64, each func(*munin.Service, []munin.Value) error) error {
+	newest := s.lastValues()
+	if err := newest.read(s.own); err != nil {
+		return err
+	}
+	for _, desc := range services {
+		var values []munin.Value
+		for _, f := range desc.Fields {
+			v, ok := newest.servers[s.own][[2]string{desc.Name, f.Name}]
+			if at := v.T / 1000; ok && at > since {
+				values = append(values, munin.Value{Field: f.Name, At: at, V: v.V})
 			}
 		}
 		if len(values) == 0 {

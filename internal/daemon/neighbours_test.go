@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -72,5 +73,42 @@ func TestSpool(t *testing.T) {
 	}
 	if ps := s.asPlugins(); len(ps) != 1 || ps[0].Name != "if_eth0" {
 		t.Errorf("plugins: %+v", ps)
+	}
+}
+
+// A master that asks when no step is over yet gets the newest values, for it takes a node that says nothing for dead.
+func TestSpoolOfTheFirstMinute(t *testing.T) {
+	db, err := tsdb.Open(t.Context(), tsdb.Options{Dir: t.TempDir(), Every: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	own, now := serverKey{"Gandi", "web1"}, time.Now()
+	s := &supervisor{own: own, db: db, known: &catalogue{log: slog.New(slog.DiscardHandler), servers: map[serverKey]*knownServer{}}}
+	desc := &munin.Service{Name: "forks", Fields: []munin.Field{{Name: "forks", Attrs: []munin.Attr{{Name: "type", Value: "DERIVE"}}}, {Name: "silent"}}}
+	s.known.take(own, &probe.Reading{Service: desc, At: now, Values: []munin.Value{{Field: "forks", V: 1000}}})
+	series := tocsin.Series{Group: "Gandi", Node: "web1", Service: "forks", Field: "forks"}
+	samples := []tocsin.Sample{{Series: series, T: now.UnixMilli() - 2000, Value: 3}, {Series: series, T: now.UnixMilli(), Value: 4}}
+	if taken, err := db.Append(t.Context(), samples); err != nil || taken.Dropped() > 0 {
+		t.Fatalf("%+v, %v", taken, err)
+	}
+	for _, tt := range []struct {
+		since int64
+		want  []munin.Value
+	}{
+		{0, []munin.Value{{Field: "forks", At: now.Unix(), V: 4}}},
+		{now.Unix(), nil},
+	} {
+		var got []munin.Value
+		err := s.asSpool(t.Context(), tt.since, func(d *munin.Service, values []munin.Value) error {
+			if d.Fields[0].Type() != munin.Gauge {
+				t.Errorf("the type is %v, what is given a rate", d.Fields[0].Type())
+			}
+			got = append(got, values...)
+			return nil
+		})
+		if err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("since %d: %+v, %v; want %+v", tt.since, got, err, tt.want)
+		}
 	}
 }

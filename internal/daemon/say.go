@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -11,8 +12,8 @@ import (
 	"tocsin/internal/config"
 )
 
-// sayWhatItWillDo tells the person at the terminal, in four lines, what was found, what is watched, what will happen and
-// where the emergency exit is.
+// sayWhatItWillDo tells the person at the terminal, in a few lines, what was found, what is watched, what will happen, what is
+// measured and where the emergency exit is.
 func (g *Guard) sayWhatItWillDo(s *set) {
 	w := g.o.Say
 	if s.f2b != nil {
@@ -42,8 +43,25 @@ func (g *Guard) sayWhatItWillDo(s *set) {
 }
 
 func (g *Guard) sayExit() {
+	g.sayWhatIsMeasured(g.o.Config)
 	g.sayWhatIsShared(g.o.Config)
 	fmt.Fprintf(g.o.Say, "exit      %s off [--for 1h] lets everybody in at once, %s on ends it\n", g.o.Name, g.o.Name)
+}
+
+// sayWhatIsMeasured tells which servers the watch process that comes along will supervise.
+func (g *Guard) sayWhatIsMeasured(c *config.Config) {
+	if !g.startsWatch() || !c.Watch.Enabled {
+		return
+	}
+	whom := "this machine every " + config.FormatDuration(c.Watch.Interval)
+	if n := len(c.Watch.Nodes); n > 0 {
+		whom += ", and " + api.Count(n, "other server", "other servers")
+	}
+	if c.Watch.MuninConf != "" {
+		whom += ", and the nodes of " + c.Watch.MuninConf
+	}
+	host, _ := os.Hostname()
+	fmt.Fprintf(g.o.Say, "measuring %s (%s server %s shows it)\n", whom, g.o.Name, nodeName(c.Watch.Name, host))
 }
 
 // sayJails tells the same where fail2ban's jails are run, which may be many: a line for each.

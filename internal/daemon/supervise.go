@@ -42,6 +42,7 @@ type supervisor struct {
 	conf  *config.Config
 	log   *slog.Logger
 	own   serverKey // this machine
+	began time.Time
 	db    *tsdb.DB
 	known *catalogue
 	rates *probe.Rates
@@ -68,7 +69,7 @@ type supervisor struct {
 
 // newSupervisor opens the store of samples. Nothing is read before run.
 func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host string) (*supervisor, error) {
-	s := &supervisor{w: w, conf: conf, log: w.log, builtIn: map[string]bool{}, own: serverKey{conf.Watch.Group, nodeName(conf.Watch.Name, host)}}
+	s := &supervisor{w: w, conf: conf, log: w.log, began: time.Now(), builtIn: map[string]bool{}, own: serverKey{conf.Watch.Group, nodeName(conf.Watch.Name, host)}}
 	s.rates = probe.NewRates(probe.RatesOptions{Group: s.own.group, Node: s.own.name})
 	// The runner listens where the guard's socket lies, or did not start: then what only root may read is off, and says so.
 	s.runner = exec.NewRunner(exec.DialSocket(RunnerSocket(conf.Socket)))
@@ -79,7 +80,8 @@ func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host st
 	if s.set, err = probe.NewSet(probe.SetOptions{Host: h, Deliver: s.takeBuiltIn, Root: s.asRoot}); err != nil {
 		return nil, err
 	}
-	if s.nodes, err = probe.NewNodes(probe.NodesOptions{Host: h, Nodes: s.nodesOf(&conf.Watch), Deliver: s.take, Newest: s.newestOf}); err != nil {
+	nodes := s.nodesOf(&conf.Watch)
+	if s.nodes, err = probe.NewNodes(probe.NodesOptions{Host: h, Nodes: nodes, Deliver: s.take, Newest: s.newestOf}); err != nil {
 		return nil, err
 	}
 	if conf.Watch.MuninPlugins != "" {
@@ -90,6 +92,11 @@ func newSupervisor(ctx context.Context, w *watcher, conf *config.Config, host st
 	if s.known, err = loadCatalogue(ctx, w.store, w.log); err != nil {
 		return nil, err
 	}
+	asked := make([]serverKey, len(nodes))
+	for i := range nodes {
+		asked[i] = serverKey{nodes[i].Group, nodes[i].Name}
+	}
+	s.known.asksOnly(asked)
 	s.known.use(s.master)
 	if s.keys, err = loadTokens(ctx, w.store); err != nil {
 		return nil, err

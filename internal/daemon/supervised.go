@@ -94,22 +94,33 @@ func (s *supervisor) wireServer(key serverKey, k *knownServer) api.Server {
 	case key == s.own || k.Address != "":
 	case k.isVirtual():
 		state = "virtual"
-	case time.Since(k.Seen) > 10*time.Minute:
+	case k.Seen.Before(s.began) || time.Since(k.Seen) > 10*time.Minute:
 		state = "idle"
 	}
 	return api.Server{Group: key.group, Name: key.name, Address: k.Address, State: state, Seen: api.Time(k.Seen), Since: api.Time(k.Since), Why: k.Why, Services: len(k.services)}
 }
 
-// one is the only server that is meant by a name.
+// one is the only server that is meant by a name. One that is still read goes before those that are not: a server that was
+// given another group.
 func (s *supervisor) one(group, name string) (serverKey, error) {
-	switch keys := s.known.find(group, name); len(keys) {
-	case 1:
-		return keys[0], nil
-	case 0:
+	keys := s.known.find(group, name)
+	if len(keys) == 0 {
 		return serverKey{}, api.Errorf(api.ExitFailed, "tocsin servers shows which there are", fmt.Sprintf("no server %.80q is known", name))
-	default:
-		return serverKey{}, api.Errorf(api.ExitUsage, fmt.Sprintf("write %s/%s", keys[0].group, name), fmt.Sprintf("%d groups have a server %.80q", len(keys), name))
 	}
+	if len(keys) == 1 {
+		return keys[0], nil
+	}
+	if live := slices.DeleteFunc(slices.Clone(keys), s.isIdle); len(live) == 1 {
+		return live[0], nil
+	}
+	return serverKey{}, api.Errorf(api.ExitUsage, fmt.Sprintf("write %s/%s or %[3]s/%[2]s", keys[0].group, name, keys[1].group), fmt.Sprintf("%d groups have a server %.80q", len(keys), name))
+}
+
+func (s *supervisor) isIdle(key serverKey) bool {
+	s.known.mu.Lock()
+	defer s.known.mu.Unlock()
+	k := s.known.servers[key]
+	return k != nil && s.wireServer(key, k).State == "idle"
 }
 
 func (s *supervisor) server(group, name string) (api.ServerDetail, error) {
