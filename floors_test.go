@@ -27,6 +27,7 @@ var floors = map[string]struct {
 	"tocsin/internal/munin":       {floor: 1},
 	"tocsin/internal/account":     {floor: 1},
 	"tocsin/internal/locale":      {floor: 1},
+	"tocsin/internal/snapshot":    {floor: 1},
 	"tocsin/internal/source":      {floor: 2},
 	"tocsin/internal/filter":      {floor: 2},
 	"tocsin/internal/jail":        {floor: 2},
