@@ -43,6 +43,11 @@ func boundUnban(r *UnbanRequest) error {
 	if r.All {
 		return rootOnly("to unban everybody")
 	}
+	if p, err := netip.ParsePrefix(r.Prefix); err == nil { // or else it is one address, or an id that is none
+		if err := boundWidth(p); err != nil {
+			return err
+		}
+	}
 	return boundBy(r.By)
 }
 
@@ -110,7 +115,19 @@ func bound(by, prefix string, seconds float64) error {
 		}
 		p = netip.PrefixFrom(addr, addr.BitLen())
 	}
-	if least := map[bool]int{true: pagesWidest4, false: pagesWidest6}[p.Addr().Is4()]; p.Bits() < least {
+	return boundWidth(p)
+}
+
+// boundWidth holds how many are meant at once. IPv4 in the clothes of IPv6 is IPv4, as it is for the guard.
+func boundWidth(p netip.Prefix) error {
+	least, bits := pagesWidest6, p.Bits()
+	switch {
+	case p.Addr().Is4():
+		least = pagesWidest4
+	case p.Addr().Is4In6():
+		least, bits = pagesWidest4, bits-96
+	}
+	if bits < least {
 		return Errorf(ExitPermission, "for a wider one: use the command, with sudo", fmt.Sprintf("the pages may do so for no network wider than /%d", least))
 	}
 	return nil

@@ -37,6 +37,12 @@ func TestWhatPagesMayChange(t *testing.T) {
 		{"ban too wide a network of IPv6", func(ctx context.Context) (Change, error) {
 			return ban(ctx, BanRequest{Prefix: "2001:db8::/47", Seconds: week, By: "marie"})
 		}, ExitPermission},
+		{"ban too wide a network of IPv4 in IPv6's clothes", func(ctx context.Context) (Change, error) {
+			return ban(ctx, BanRequest{Prefix: "::ffff:10.0.0.0/104", Seconds: week, By: "marie"})
+		}, ExitPermission},
+		{"ban a network of IPv4 in IPv6's clothes", func(ctx context.Context) (Change, error) {
+			return ban(ctx, BanRequest{Prefix: "::ffff:192.0.2.0/120", Seconds: week, By: "marie"})
+		}, ExitDone},
 		{"ban without end", func(ctx context.Context) (Change, error) {
 			return ban(ctx, BanRequest{Prefix: "192.0.2.7", By: "marie"})
 		}, ExitPermission},
@@ -54,6 +60,18 @@ func TestWhatPagesMayChange(t *testing.T) {
 		}, ExitUsage},
 		{"unban", func(ctx context.Context) (Change, error) {
 			return unban(ctx, UnbanRequest{Prefix: "192.0.2.7", By: "paul"})
+		}, ExitDone},
+		{"unban a network", func(ctx context.Context) (Change, error) {
+			return unban(ctx, UnbanRequest{Prefix: "192.0.2.0/24", By: "paul"})
+		}, ExitDone},
+		{"unban everybody by a prefix", func(ctx context.Context) (Change, error) {
+			return unban(ctx, UnbanRequest{Prefix: "0.0.0.0/0", By: "paul"})
+		}, ExitPermission},
+		{"unban everybody by a prefix in IPv6's clothes", func(ctx context.Context) (Change, error) {
+			return unban(ctx, UnbanRequest{Prefix: "::ffff:0.0.0.0/96", By: "paul"})
+		}, ExitPermission},
+		{"unban what is no address", func(ctx context.Context) (Change, error) {
+			return unban(ctx, UnbanRequest{Prefix: "mallory", By: "paul"})
 		}, ExitDone},
 		{"unban for nobody", func(ctx context.Context) (Change, error) { return unban(ctx, UnbanRequest{Prefix: "192.0.2.7"}) }, ExitUsage},
 		{"unban for a hostile name", func(ctx context.Context) (Change, error) {
