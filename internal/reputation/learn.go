@@ -185,6 +185,7 @@ func (b *Book) Clear(k Key, at int64, blame bool) {
 				b.take(e, l, at)
 			}
 			e.state &^= held
+			b.changed[k] = struct{}{}
 			l.stay = min(30*daySeconds, max(daySeconds, 2*l.stay)) // each time that it comes back it stays longer
 		}
 	}

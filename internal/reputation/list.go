@@ -38,6 +38,7 @@ func (b *Book) reconsider(k Key, now int64) {
 	l := b.listing[k]
 	if l != nil && e.state&(listed|held) != 0 && !l.confirmed && l.helped != (pair{}) && b.x.pair() == (pair{}) {
 		l.confirmed = true
+		b.changed[k] = struct{}{}
 		b.brake.confirm(l.helped)
 		if e.state&held != 0 {
 			e.state &^= held
@@ -51,6 +52,7 @@ func (b *Book) reconsider(k Key, now int64) {
 		l = &listing{stay: shortest}
 		b.listing[k] = l
 	}
+	b.changed[k] = struct{}{}
 	l.helped = b.x.pair()
 	l.confirmed = l.helped == (pair{})
 	if !l.confirmed && !b.brake.allows(l.helped, k, now) {
@@ -64,6 +66,7 @@ func (b *Book) reconsider(k Key, now int64) {
 
 func (b *Book) put(e *entry, l *listing, now int64) {
 	e.state = e.state&^held | listed
+	b.changed[e.key] = struct{}{}
 	l.since, l.until, l.held = now, 0, 0
 	l.times++
 	b.lifts.add(e.key, now)
@@ -71,6 +74,7 @@ func (b *Book) put(e *entry, l *listing, now int64) {
 
 func (b *Book) take(e *entry, l *listing, now int64) {
 	e.state &^= listed
+	b.changed[e.key] = struct{}{}
 	l.until = now
 	b.lifts.drop(e.key)
 }
@@ -105,6 +109,7 @@ func (b *Book) review(k Key, now int64) {
 	case e == nil:
 		if now > l.until+countsKept*daySeconds {
 			delete(b.listing, k)
+			b.changed[k] = struct{}{}
 		}
 	case e.state&listed != 0:
 		b.x.judge(b.people.Load(), s, e, now)
@@ -138,7 +143,7 @@ func (b *Book) List(least int, now int64, each func(Listed)) {
 		s.mu.RLock()
 		for j := range s.entries {
 			e := &s.entries[j]
-			if e.head == 0 || least >= listScore && e.state&listed == 0 || b.never(e.key) {
+			if e.head == 0 || least >= listScore && e.state&listed == 0 || b.never(e.key) || b.reserved(e.key) {
 				continue
 			}
 			x.judge(p, s, e, now)

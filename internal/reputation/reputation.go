@@ -39,7 +39,9 @@ type Book struct {
 	lifts  lifts
 	never  func(Key) bool
 	shares func(Key) bool
-	pool   sync.Pool // *Explanation
+
+	reserved func(Key) bool
+	pool     sync.Pool // *Explanation
 
 	mu       sync.Mutex // held while anything changes, before that of a shard
 	x        Explanation
@@ -52,6 +54,8 @@ type Book struct {
 	alarms   []Alarm
 	today    uint16
 	full     uint64
+	changed  map[Key]struct{} // listings that are others than they were kept
+	kept     *people          // as they were kept
 }
 
 // Options are what a book begins with.
@@ -60,6 +64,7 @@ type Options struct {
 	Reporters []Reporter
 	Never     func(Key) bool // keys that have no score whatever is said; nil: none
 	Shared    func(Key) bool // addresses of many people; nil: none is known
+	Reserved  func(Key) bool // nobody's addresses: reports are counted, score nothing, and cost nobody trust; nil: none
 }
 
 // New is an empty book.
@@ -67,6 +72,7 @@ func New(o Options) *Book {
 	b := &Book{
 		listing: map[Key]*listing{}, learning: map[uint16][]lesson{}, lessons: map[uint32]int{}, canaries: map[Key]struct{}{},
 		caught: map[uint32]*caught{}, brake: brake{pairs: map[pair]*record{}}, lifts: lifts{under: map[Key]map[Key]int64{}}, never: o.Never, shares: o.Shared,
+		reserved: o.Reserved, changed: map[Key]struct{}{},
 	}
 	none := func(Key) bool { return false }
 	if b.never == nil {
@@ -75,11 +81,15 @@ func New(o Options) *Book {
 	if b.shares == nil {
 		b.shares = none
 	}
+	if b.reserved == nil {
+		b.reserved = none
+	}
 	for i := range b.shard {
 		b.shard[i].vouched, b.shard[i].cleared = map[Key][]voucher{}, map[Key]int64{}
 	}
 	b.pool.New = func() any { return new(Explanation) }
 	b.people.Store(newPeople(o.Orgs, o.Reporters))
+	b.kept = b.people.Load()
 	return b
 }
 
@@ -105,6 +115,9 @@ func (b *Book) Ingest(r Report) error {
 	}
 	before := s.add(e, row{reporter: r.Reporter, day: day(r.At), when: whenOf(r.At, max(1, r.Count)), cats: r.Cats, quality: r.Quality, public: public})
 	s.mu.Unlock()
+	if b.reserved(r.Key) {
+		return nil
+	}
 	if b.never(r.Key) {
 		b.penalise(from, neverPenalty)
 		return nil
@@ -187,7 +200,7 @@ func (b *Book) explain(x *Explanation, k Key, now int64) {
 	}
 	s.mu.RUnlock()
 	switch {
-	case b.never(k):
+	case b.never(k), b.reserved(k):
 		x.Gates, x.Score = append(x.Gates, NeverListed), 0
 	case x.Score < listScore && b.lifts.lifted(k, now):
 		x.Gates, x.Score = append(x.Gates, Lifted), listScore
