@@ -80,6 +80,7 @@ type starterCmd struct {
 	FD       int    `name:"fd" required:"" help:"The stream to the guard."`
 	LogFD    int    `name:"log-fd" required:"" help:"Where the watch process logs."`
 	Fail2ban string `name:"fail2ban" help:"Folder of fail2ban's configuration, for the runner."`
+	Link     string `name:"link" help:"What the watch process is told of the link to the pages."`
 }
 
 func (k *starterCmd) Run(e *env) error {
@@ -94,9 +95,13 @@ func (k *starterCmd) Run(e *env) error {
 	if e.flags.Config != "" {
 		places = append(places, "--config", e.flags.Config)
 	}
+	watch := slices.Concat(places, []string{"watch", "--log-fd", "3", "--life-fd", "4"})
+	if k.Link != "" {
+		watch = append(watch, "--link", k.Link)
+	}
 	return daemon.RunStarter(daemon.StarterOptions{
 		Guard: conn, Output: os.NewFile(uintptr(k.LogFD), "log"), Log: e.logger(false),
-		Watch:  slices.Concat(places, []string{"watch", "--log-fd", "3", "--life-fd", "4"}),
+		Watch:  watch,
 		Runner: slices.Concat(places, []string{"runner", "--fail2ban", k.Fail2ban, "--fd", "3"}),
 	})
 }

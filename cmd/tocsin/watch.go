@@ -12,9 +12,10 @@ import (
 )
 
 type watchCmd struct {
-	LogFD  int  `name:"log-fd" hidden:"" help:"Where it logs instead of standard error."`
-	LifeFD int  `name:"life-fd" hidden:"" help:"It ends when the other end of this pipe does."`
-	Debug  bool `help:"Log more."`
+	LogFD  int    `name:"log-fd" hidden:"" help:"Where it logs instead of standard error."`
+	LifeFD int    `name:"life-fd" hidden:"" help:"It ends when the other end of this pipe does."`
+	Link   string `hidden:"" help:"What the guard tells of the link to the pages that it printed."`
+	Debug  bool   `help:"Log more."`
 }
 
 func (*watchCmd) Help() string {
@@ -44,5 +45,5 @@ func (k *watchCmd) Run(e *env) error {
 			stop()
 		}()
 	}
-	return daemon.RunWatch(ctx, daemon.WatchOptions{Config: c, Load: load, Version: version(), Log: e.logger(k.Debug)}, reload)
+	return daemon.RunWatch(ctx, daemon.WatchOptions{Config: c, Load: load, Version: version(), Link: k.Link, Log: e.logger(k.Debug)}, reload)
 }

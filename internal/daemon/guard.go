@@ -66,6 +66,8 @@ type Guard struct {
 	exit     exit    // safe for use by everybody
 	trouble  trouble // safe for use by everybody
 
+	pages string // the link of the person at the terminal, "" if there is none
+
 	// What is done beside the flow, by others.
 	lookup     lookup        // of the runner; nil: nobody can be asked
 	ask        question      // likewise
@@ -228,9 +230,6 @@ func (g *Guard) serve(socket net.Listener, first *set, reload <-chan os.Signal) 
 	spawn("host names", g.askNames)
 	spawn("ignored host names", g.watchFriends)
 	spawn("lists", g.watchLists)
-	if g.o.Terminal && g.startsWatch() {
-		spawn("link to the pages", g.sayPages)
-	}
 
 	notify(daemon.SdNotifyReady)
 	for g.life.Err() == nil {

@@ -52,6 +52,9 @@ func (g *Guard) useStarter(s *set) (*starter, error) {
 		return nil, err
 	}
 	args = append(args, "starter", "--fd", "3", "--log-fd", "4")
+	if g.o.Terminal {
+		args = append(args, "--link", g.newPagesLink(s.conf))
+	}
 	if s.conf.Fail2ban.Dir != "" {
 		args = append(args, "--fail2ban", s.conf.Fail2ban.Dir)
 	}

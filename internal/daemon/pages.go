@@ -2,12 +2,15 @@ package daemon
 
 import (
 	"context"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"log/syslog"
 	"net/http"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +18,7 @@ import (
 	"tocsin/internal/account"
 	"tocsin/internal/api"
 	"tocsin/internal/config"
+	"tocsin/internal/store"
 	"tocsin/internal/web"
 )
 
@@ -35,7 +39,7 @@ func (s *supervisor) newPages(ctx context.Context) (*web.Server, error) {
 			Claim: c.OIDC.Claim, Roles: rolesOf(&c.OIDC),
 		})
 	}
-	return web.New(ctx, web.Options{
+	pages, err := web.New(ctx, web.Options{
 		Origin: s.conf.Origin(), Title: c.Title, Language: c.Language, Proxies: c.Proxies, UserHeader: c.UserHeader,
 		OIDC: provider, OIDCName: c.OIDC.Name,
 		Store: s.w.store, Guard: s.w.guard, Token: s.keys.scope, Failed: login.failed, Entered: login.entered,
@@ -53,6 +57,16 @@ func (s *supervisor) newPages(ctx context.Context) (*web.Server, error) {
 			Reputation: s.w.reputation,
 		},
 	})
+	if err != nil || s.w.o.Link == "" {
+		return pages, err
+	}
+	hash, until, err := takePagesLink(s.w.o.Link)
+	if err != nil {
+		return nil, err
+	}
+	// A second session finds it there already, used or not.
+	_, err = s.w.store.PutStart(ctx, store.Start{Hash: hash, Until: until}, time.Now())
+	return pages, err
 }
 
 // rolesOf is what stands in the claim, with the highest role that it gives.
@@ -124,23 +138,26 @@ func (w *watcher) accounts() api.UserOperations {
 	}
 }
 
-// pagesWait is how long the watch process may take to begin.
-const pagesWait = time.Minute
+// newPagesLink makes the link for the person at the terminal, who is root here already, and what the watch process is told of
+// it: its hash, from which nobody gets the link. The guard could not ask: without its privileges that socket is closed to it.
+func (g *Guard) newPagesLink(conf *config.Config) (told string) {
+	if !conf.Watch.Enabled || conf.Listen == "" {
+		return ""
+	}
+	secret, hash := account.NewSecret()
+	g.pages = conf.Origin() + "/start/" + secret
+	return fmt.Sprintf("%x@%d", hash, time.Now().Add(web.StartFor).Unix())
+}
 
-// sayPages gives the person at the terminal a link that lets them in for a quarter of an hour: they are root here already. It
-// is not logged, and good once.
-func (g *Guard) sayPages(ctx context.Context) error {
-	if !g.o.Config.Watch.Enabled || g.o.Config.Listen == "" {
-		return nil
+// takePagesLink reads what the guard tells of its link.
+func takePagesLink(told string) (hash [32]byte, until time.Time, err error) {
+	text, end, _ := strings.Cut(told, "@")
+	n, err1 := hex.Decode(hash[:], []byte(text[:min(len(text), 2*len(hash))]))
+	seconds, err2 := strconv.ParseInt(end, 10, 64)
+	if err := errors.Join(err1, err2); err != nil || n != len(hash) || len(text) != 2*len(hash) {
+		return hash, until, fmt.Errorf("%.100q is no link", told)
 	}
-	watch := api.NewWatchClient(WatchSocket(g.state))
-	for end := time.Now().Add(pagesWait); time.Now().Before(end) && ctx.Err() == nil; pause(ctx, time.Second/2) {
-		if link, err := watch.Terminal(ctx); err == nil {
-			_, err = fmt.Fprintf(g.o.Say, "pages     %s lets you in for 15 minutes, once; %s user add NAME --role admin makes an account\n", link.URL, g.o.Name)
-			return err
-		}
-	}
-	return nil
+	return hash, time.Unix(seconds, 0), nil
 }
 
 // loginLog writes logins where the guard reads them: into the system's log, as the filter tocsin-web knows them. A line names

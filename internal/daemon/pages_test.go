@@ -11,10 +11,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tocsin/internal/account"
 	"tocsin/internal/api"
 	"tocsin/internal/config"
+	"tocsin/internal/web"
 )
 
 // The pages of a running watch process: an account is made over the socket, its link chooses a password, and what is measured
@@ -97,6 +99,33 @@ func TestPages(t *testing.T) {
 	stop()
 	if text, err := os.ReadFile(filepath.Join(WatchFolder(state), watchStore)); err != nil || strings.Contains(string(text), "a long password") {
 		t.Errorf("a password is kept as it is: %v", err)
+	}
+}
+
+// The link that the guard prints is good in the watch process, once, over a restart too.
+func TestPagesLink(t *testing.T) {
+	g := &Guard{}
+	conf, err := config.Parse("t.toml", []byte(`listen = "127.0.0.1:8044"`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := g.newPagesLink(conf)
+	secret, ok := strings.CutPrefix(g.pages, "http://127.0.0.1:8044/start/")
+	hash, until, err := takePagesLink(told)
+	if !ok || err != nil || hash != account.HashOf(secret) || time.Until(until) > web.StartFor || time.Until(until) < web.StartFor-time.Minute {
+		t.Errorf("link %s, told %s: %v, %v", g.pages, told, until, err)
+	}
+	if strings.Contains(told, secret) {
+		t.Error("the link itself is told")
+	}
+	conf.Listen = ""
+	if told := g.newPagesLink(conf); told != "" {
+		t.Errorf("a link to no pages: %s", told)
+	}
+	for _, bad := range []string{"", "x", "@", "00@1", told[1:], told + "0x", strings.Repeat("g", 64) + "@1", strings.Repeat("0", 66) + "@1"} {
+		if _, _, err := takePagesLink(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
 	}
 }
 

@@ -45,6 +45,9 @@ func (g *Guard) sayWhatItWillDo(s *set) {
 func (g *Guard) sayExit() {
 	g.sayWhatIsMeasured(g.o.Config)
 	g.sayWhatIsShared(g.o.Config)
+	if g.pages != "" {
+		fmt.Fprintf(g.o.Say, "pages     %s lets you in for 15 minutes, once; for longer: %s user add NAME --role admin\n", g.pages, g.o.Name)
+	}
 	fmt.Fprintf(g.o.Say, "exit      %s off [--for 1h] lets everybody in at once, %s on ends it\n", g.o.Name, g.o.Name)
 }
 

@@ -33,6 +33,7 @@ type WatchOptions struct {
 	// Load reads the configuration again, for a reload. nil: there is no reload.
 	Load    func() (*config.Config, string, error)
 	Version string
+	Link    string // what the guard tells of the link to the pages that it printed; "": none
 	Log     *slog.Logger
 
 	dialGuard func(context.Context) (net.Conn, error)                           // in the place of the socket, for tests

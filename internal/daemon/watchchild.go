@@ -23,6 +23,7 @@ func (g *Guard) startWatch(s *set) {
 		st, err = g.useStarter(s)
 	}
 	if err != nil {
+		g.pages = "" // nobody would answer there
 		g.log.Error("the watch process does not run: lists get old, and nothing is reported", "err", err)
 		g.trouble.add("watch process", err)
 		return

@@ -219,13 +219,13 @@ func (w *Watch) Sessions(ctx context.Context, now time.Time) ([]Session, error) 
 }
 
 // PutStart keeps a link that is good once, in place of any other for the same account. Those that have ended at now go.
-// ok is false if there are a thousand.
+// ok is false if there are a thousand, or this one is there already, used or not.
 func (w *Watch) PutStart(ctx context.Context, l Start, now time.Time) (ok bool, err error) {
 	_, err = w.do(ctx, "keep a link", func() error {
 		if _, err := w.f.conn.ExecContext(ctx, `DELETE FROM start WHERE until <= ? OR name = ? AND name <> ''`, micros(now), l.Name); err != nil {
 			return err
 		}
-		r, err := w.f.conn.ExecContext(ctx, `INSERT INTO start (hash, name, until) SELECT ?,?,? WHERE (SELECT count(*) FROM start) < ?`, l.Hash[:], l.Name, micros(l.Until), mostStarts)
+		r, err := w.f.conn.ExecContext(ctx, `INSERT OR IGNORE INTO start (hash, name, until) SELECT ?,?,? WHERE (SELECT count(*) FROM start) < ?`, l.Hash[:], l.Name, micros(l.Until), mostStarts)
 		if err != nil {
 			return err
 		}
@@ -237,22 +237,25 @@ func (w *Watch) PutStart(ctx context.Context, l Start, now time.Time) (ok bool, 
 
 // FindStart looks for a link that is good at now; ok is false if there is none.
 func (w *Watch) FindStart(ctx context.Context, hash [32]byte, now time.Time) (l Start, ok bool, err error) {
-	all, err := rows(ctx, w, "look for a link", `SELECT name, until FROM start WHERE hash = ? AND until > ?`, func(scan func(...any) error) (Start, error) {
+	all, err := rows(ctx, w, "look for a link", `SELECT name, until FROM start WHERE hash = ? AND until > ? AND name <> ?`, func(scan func(...any) error) (Start, error) {
 		l := Start{Hash: hash}
 		var until int64
 		err := scan(&l.Name, &until)
 		l.Until = fromMicros(until)
 		return l, err
-	}, hash[:], micros(now))
+	}, hash[:], micros(now), usedUp)
 	if err != nil || len(all) == 0 {
 		return l, false, err
 	}
 	return all[0], true, nil
 }
 
+// usedUp stands in the place of the name of a link that was used, so that it cannot be kept once more.
+const usedUp = "\x00"
+
 // UseStart uses a link up; ok is false if it is not good any more at now: of two who use it at once one does.
 func (w *Watch) UseStart(ctx context.Context, hash [32]byte, now time.Time) (ok bool, err error) {
-	return w.exec(ctx, "use a link", `DELETE FROM start WHERE hash = ? AND until > ?`, hash[:], micros(now))
+	return w.exec(ctx, "use a link", `UPDATE start SET name = ? WHERE hash = ? AND until > ? AND name <> ?`, usedUp, hash[:], micros(now), usedUp)
 }
 
 // Secret is what is kept by a name: made, the first time, by what is given.

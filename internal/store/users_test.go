@@ -100,6 +100,12 @@ func TestStarts(t *testing.T) {
 			t.Errorf("UseStart: %v, %v; want %v", ok, err, want)
 		}
 	}
+	if ok, err := w.PutStart(ctx, second, t0); ok || err != nil {
+		t.Errorf("a used link can be kept again: %v, %v", ok, err)
+	}
+	if _, ok, _ := w.FindStart(ctx, second.Hash, t0); ok {
+		t.Error("a used link is good again")
+	}
 	// Those without a name stand beside each other: each was printed in a terminal of its own.
 	for n := byte(3); n < 5; n++ {
 		if ok, err := w.PutStart(ctx, Start{[32]byte{n}, "", t0.Add(time.Minute)}, t0); !ok || err != nil {

@@ -15,8 +15,8 @@ import (
 	"tocsin/internal/store"
 )
 
-// startFor is how long a link is good that lets somebody choose a password, or in.
-const startFor = 15 * time.Minute
+// StartFor is how long a link is good that lets somebody choose a password, or in.
+const StartFor = 15 * time.Minute
 
 // roles are the roles that an account can have.
 var roles = []string{account.Board.String(), account.Support.String(), account.Admin.String()}
@@ -25,7 +25,7 @@ var roles = []string{account.Board.String(), account.Support.String(), account.A
 func (s *Server) link(ctx context.Context, name string) (to string, until time.Time, err error) {
 	now := time.Now()
 	token, hash := account.NewSecret()
-	until = now.Add(startFor)
+	until = now.Add(StartFor)
 	ok, err := s.o.Store.PutStart(ctx, store.Start{Hash: hash, Name: name, Until: until}, now)
 	if err == nil && !ok {
 		err = api.Errorf(api.ExitTryLater, "they end after a quarter of an hour", "there are a thousand links already")
