@@ -161,33 +161,48 @@ func TestThrottle(t *testing.T) {
 	var th Throttle
 	now := t0
 	for i, want := range []time.Duration{0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60} {
-		if got := th.Wait("marie", now); got != want*time.Second {
+		if got := th.wait("marie", now); got != want*time.Second {
 			t.Errorf("after %d failures: wait %v, want %v", i, got, want*time.Second)
 		}
-		th.Failed("marie", now)
+		th.failed("marie", now)
 	}
-	if got := th.Wait("marie", now.Add(59*time.Second)); got != time.Second {
+	if got := th.wait("marie", now.Add(59*time.Second)); got != time.Second {
 		t.Errorf("a second before the end: %v", got)
 	}
-	if got := th.Wait("paul", now); got != 0 {
+	if got := th.wait("paul", now); got != 0 {
 		t.Errorf("somebody else: %v", got)
 	}
-	if got := th.Wait("marie", now.Add(forgetTries+time.Second)); got != 0 {
+	if got := th.wait("marie", now.Add(forgetTries+time.Second)); got != 0 {
 		t.Errorf("after a quarter of an hour: %v", got)
 	}
 	th.Succeeded("marie")
-	if got := th.Wait("marie", now); got != 0 {
+	if got := th.wait("marie", now); got != 0 {
 		t.Errorf("after a success: %v", got)
+	}
+	for i, want := range []time.Duration{0, 0, 0, 0, 0, time.Second, time.Second} {
+		if got := th.Try("marie", now); got != want {
+			t.Errorf("try %d: wait %v, want %v", i, got, want)
+		}
+	}
+	th.Undo("marie")
+	if got := th.Try("marie", now); got != 0 {
+		t.Errorf("after a try that could not be made: %v", got)
+	}
+	th.Succeeded("marie")
+	th.Try("marie", now)
+	th.Undo("marie")
+	if len(th.tries) != 0 {
+		t.Errorf("nobody failed, and remembered is %v", th.tries)
 	}
 	// A crowd of names does not make it forget who failed often.
 	for range 7 {
-		th.Failed("marie", now)
+		th.failed("marie", now)
 	}
 	for i := range mostTriers + 100 {
-		th.Failed("n"+string(rune('a'+i%26))+strings.Repeat("x", i/26), now)
+		th.failed("n"+string(rune('a'+i%26))+strings.Repeat("x", i/26), now)
 	}
-	if len(th.tries) > mostTriers || th.Wait("marie", now) == 0 {
-		t.Errorf("%d names are remembered, marie waits %v", len(th.tries), th.Wait("marie", now))
+	if len(th.tries) > mostTriers || th.wait("marie", now) == 0 {
+		t.Errorf("%d names are remembered, marie waits %v", len(th.tries), th.wait("marie", now))
 	}
 }
 

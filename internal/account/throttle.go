@@ -25,10 +25,19 @@ type tries struct {
 	last time.Time
 }
 
-// Wait says how long key has to wait before it may try at now; 0: it may.
-func (t *Throttle) Wait(key string, now time.Time) time.Duration {
+// Try says how long key has to wait before it may try at now. 0: it may, and counts as failed until Succeeded or Undo says
+// otherwise: many tries at once are no way round the wait.
+func (t *Throttle) Try(key string, now time.Time) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	wait := t.wait(key, now)
+	if wait == 0 {
+		t.failed(key, now)
+	}
+	return wait
+}
+
+func (t *Throttle) wait(key string, now time.Time) time.Duration {
 	k := t.tries[key]
 	if k.n < freeTries || now.Sub(k.last) > forgetTries {
 		return 0
@@ -40,10 +49,7 @@ func (t *Throttle) Wait(key string, now time.Time) time.Duration {
 	return max(0, k.last.Add(wait).Sub(now))
 }
 
-// Failed counts a failure.
-func (t *Throttle) Failed(key string, now time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (t *Throttle) failed(key string, now time.Time) {
 	if t.tries == nil {
 		t.tries = map[string]tries{}
 	}
@@ -55,6 +61,17 @@ func (t *Throttle) Failed(key string, now time.Time) {
 		k.n = 0
 	}
 	t.tries[key] = tries{k.n + 1, now}
+}
+
+// Undo takes a try back: it could not be made.
+func (t *Throttle) Undo(key string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if k := t.tries[key]; k.n > 1 {
+		t.tries[key] = tries{k.n - 1, k.last}
+	} else {
+		delete(t.tries, key)
+	}
 }
 
 // makeRoom forgets who is to be forgotten, or else whoever failed least: to fill it one has to fail often.

@@ -205,10 +205,19 @@ func (s *Server) broken(w http.ResponseWriter, r *http.Request, err error) {
 			code, f.Text = http.StatusForbidden, s.locale(r).T("page.error.refused")
 		}
 	default:
-		s.log.Error("a page could not be shown", "source", r.URL.Path, "err", err)
+		s.log.Error("a page could not be shown", "source", loggedPath(r), "err", err)
 	}
 	f.Code = code
 	s.show(w, r, v, code, "error", "page.error.title", f)
+}
+
+// loggedPath is a request's path as it may stand in the log: whoever reads a link that is good once could use it.
+func loggedPath(r *http.Request) string {
+	const start = "/start/"
+	if strings.HasPrefix(r.URL.Path, start) {
+		return start
+	}
+	return r.URL.Path
 }
 
 // done goes to a page and says there what was done: key is one of page.done.

@@ -81,7 +81,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	if peer.Addr.IsValid() { // nobody locks somebody else out who comes from elsewhere
 		key += "\x00" + throttled(peer.Addr).String()
 	}
-	if wait := s.throttle.Wait(key, now); wait > 0 {
+	if wait := s.throttle.Try(key, now); wait > 0 {
 		seconds := math.Ceil(wait.Seconds())
 		w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
 		form.Wrong = l.T("page.login.wait", "for", time.Duration(seconds)*time.Second)
@@ -94,19 +94,19 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	ok, err := s.passwords.Check(ctx, u.Password, password)
 	switch {
 	case err != nil:
+		s.throttle.Undo(key)
 		s.log.Error("a password could not be checked", "err", err)
 		form.Wrong = l.T("page.login.busy")
 		s.showLogin(w, r, http.StatusServiceUnavailable, form)
 		return
 	case !ok:
-		s.throttle.Failed(key, now)
 		s.o.Failed(name, peer.Addr)
 		form.Wrong = l.T("page.login.wrong")
 		s.showLogin(w, r, http.StatusUnauthorized, form)
 		return
 	}
 	s.throttle.Succeeded(key)
-	s.enter(w, r, store.Session{Name: u.Name, Role: u.Role, Kind: byPassword, Until: now.Add(sessionFor)}, form.To)
+	s.enter(w, r, store.Session{Name: u.Name, Role: u.Role, Kind: byPassword, Until: now.Add(sessionFor)}, u.Password, form.To)
 }
 
 // throttled is the network that counts as one: a customer has a whole /64 of IPv6.
@@ -118,14 +118,14 @@ func throttled(a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(a, bits).Masked()
 }
 
-// enter begins a session, and goes on to a path.
-func (s *Server) enter(w http.ResponseWriter, r *http.Request, session store.Session, to string) {
+// enter begins a session, and goes on to a path. checked is what was kept of the password, where one was checked.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request, session store.Session, checked, to string) {
 	now, peer := time.Now(), account.PeerOf(r, s.o.Proxies)
 	session.Made, session.Seen, session.Agent = now, now, r.UserAgent()
 	if peer.Addr.IsValid() {
 		session.Addr = peer.Addr.String()
 	}
-	secret, err := s.people.enter(r.Context(), session)
+	secret, err := s.people.enter(r.Context(), session, checked)
 	if err != nil {
 		s.broken(w, r, err)
 		return
@@ -189,21 +189,22 @@ func (s *Server) withStart(w http.ResponseWriter, r *http.Request, do func(store
 // start uses a link: a password is chosen with it, or its reader is let in for a while.
 func (s *Server) start(w http.ResponseWriter, r *http.Request) {
 	s.withStart(w, r, func(l store.Start) {
+		hash, wrong := "", ""
 		session := store.Session{Name: "terminal", Role: account.Admin.String(), Kind: byTerminal, Until: time.Now().Add(terminalFor)}
 		if l.Name != "" {
-			u, wrong := s.choose(r, l.Name)
-			if wrong != "" {
+			if hash, wrong = s.choose(r, l.Name); wrong != "" {
 				s.showStart(w, r, http.StatusUnprocessableEntity, l, wrong)
 				return
 			}
-			session = store.Session{Name: u.Name, Role: u.Role, Kind: byPassword, Until: time.Now().Add(sessionFor)}
 			if !s.useStart(w, r, l) {
 				return
 			}
-			if ok, err := s.people.put(r.Context(), u); !ok || err != nil {
-				s.broken(w, r, errors.Join(err, errors.New("the account is gone")))
+			u, ok, err := s.people.change(r.Context(), l.Name, func(u *store.User) { u.Password = hash })
+			if !ok || err != nil {
+				s.broken(w, r, noUserOr(err, l.Name))
 				return
 			}
+			session = store.Session{Name: u.Name, Role: u.Role, Kind: byPassword, Until: time.Now().Add(sessionFor)}
 			// Whoever had the old password is out.
 			if err := s.people.leaveAll(r.Context(), u.Name, [32]byte{}); err != nil {
 				s.broken(w, r, err)
@@ -213,7 +214,7 @@ func (s *Server) start(w http.ResponseWriter, r *http.Request) {
 		} else if !s.useStart(w, r, l) {
 			return
 		}
-		s.enter(w, r, session, "/")
+		s.enter(w, r, session, hash, "/")
 	})
 }
 
@@ -228,30 +229,31 @@ func (s *Server) useStart(w http.ResponseWriter, r *http.Request, l store.Start)
 	return ok && err == nil
 }
 
-// choose reads a new password, which stands twice in the form. wrong says in words why it is not taken.
-func (s *Server) choose(r *http.Request, name string) (u store.User, wrong string) {
+// choose reads a new password, which stands twice in the form, and makes what is kept of it. wrong says in words why it is
+// not taken.
+func (s *Server) choose(r *http.Request, name string) (hash, wrong string) {
 	l := s.locale(r)
 	password := r.PostFormValue("password")
-	u, ok := s.people.user(name)
+	_, ok := s.people.user(name)
 	switch err := account.CheckPassword(name, password); {
 	case !ok:
-		return u, l.T("page.error.link")
+		return "", l.T("page.error.link")
 	case errors.Is(err, account.ErrShort):
-		return u, l.T("page.password.short", "n", account.LeastPassword)
+		return "", l.T("page.password.short", "n", account.LeastPassword)
 	case errors.Is(err, account.ErrIsName):
-		return u, l.T("page.password.name")
+		return "", l.T("page.password.name")
 	case err != nil:
-		return u, l.T("page.password.long")
+		return "", l.T("page.password.long")
 	case password != r.PostFormValue("again"):
-		return u, l.T("page.password.differ")
+		return "", l.T("page.password.differ")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), tryFor)
 	defer cancel()
-	var err error
-	if u.Password, err = s.passwords.Hash(ctx, password); err != nil {
-		return u, l.T("page.login.busy")
+	hash, err := s.passwords.Hash(ctx, password)
+	if err != nil {
+		return "", l.T("page.login.busy")
 	}
-	return u, ""
+	return hash, ""
 }
 
 // rounds are the logins with a provider that are on their way.
@@ -341,7 +343,7 @@ func (s *Server) oidcFinish(w http.ResponseWriter, r *http.Request) {
 	case who.Role == account.Nobody:
 		refuse("page.login.norole", errors.New("no role here for "+tocsin.Printable(who.Name)))
 	default:
-		s.enter(w, r, store.Session{Name: who.Name, Role: who.Role.String(), Kind: byOIDC, Until: time.Now().Add(oidcFor)}, round.to)
+		s.enter(w, r, store.Session{Name: who.Name, Role: who.Role.String(), Kind: byOIDC, Until: time.Now().Add(oidcFor)}, "", round.to)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tocsin/internal/account"
+	"tocsin/internal/api"
 	"tocsin/internal/store"
 )
 
@@ -34,7 +35,8 @@ const (
 
 // people are the accounts and sessions, in memory so that no page waits for the disk; each change is written first.
 type people struct {
-	store *store.Watch
+	store   *store.Watch
+	writing sync.Mutex // held from reading an account until its change is written: of two changes at once none is lost
 
 	mu       sync.Mutex
 	users    map[string]store.User
@@ -150,8 +152,17 @@ func (p *people) seen(ctx context.Context, s store.Session, now time.Time) {
 	}
 }
 
-// enter begins a session and returns its secret.
-func (p *people) enter(ctx context.Context, s store.Session) (secret string, err error) {
+// errChanged tells that an account was changed between the check of its password and the session.
+var errChanged = api.Errorf(api.ExitTryLater, "log in again", "the account was changed just now")
+
+// enter begins a session and returns its secret. checked is what was kept of the password that was checked: where another one
+// was chosen meanwhile, whoever knew the old one stays out.
+func (p *people) enter(ctx context.Context, s store.Session, checked string) (secret string, err error) {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	if u, ok := p.user(s.Name); s.Kind == byPassword && (!ok || u.Password != checked) {
+		return "", errChanged
+	}
 	secret, s.Hash = account.NewSecret()
 	if err := p.store.PutSession(ctx, s); err != nil {
 		return "", err
@@ -161,11 +172,9 @@ func (p *people) enter(ctx context.Context, s store.Session) (secret string, err
 		p.makeRoom(s.Made)
 	}
 	p.sessions[s.Hash] = s
-	u, ok := p.users[s.Name]
 	p.mu.Unlock()
-	if ok && s.Kind == byPassword {
-		u.Logged = s.Made
-		_, err = p.put(ctx, u)
+	if s.Kind == byPassword {
+		_, _, err = p.put(ctx, s.Name, func(u *store.User) { u.Logged = s.Made })
 	}
 	return secret, err
 }
@@ -203,6 +212,8 @@ func (p *people) leaveAll(ctx context.Context, name string, but [32]byte) error 
 
 // add makes an account; ok is false if there is one of that name, or too many.
 func (p *people) add(ctx context.Context, u store.User) (ok bool, err error) {
+	p.writing.Lock()
+	defer p.writing.Unlock()
 	if ok, err = p.store.AddUser(ctx, u); ok {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -211,18 +222,31 @@ func (p *people) add(ctx context.Context, u store.User) (ok bool, err error) {
 	return ok, err
 }
 
-// put changes an account; ok is false if it is gone.
-func (p *people) put(ctx context.Context, u store.User) (ok bool, err error) {
+// change changes an account, and returns it as it is then; ok is false if it is gone.
+func (p *people) change(ctx context.Context, name string, how func(*store.User)) (u store.User, ok bool, err error) {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	return p.put(ctx, name, how)
+}
+
+// put is change for whoever holds writing.
+func (p *people) put(ctx context.Context, name string, how func(*store.User)) (u store.User, ok bool, err error) {
+	if u, ok = p.user(name); !ok {
+		return u, false, nil
+	}
+	how(&u)
 	if ok, err = p.store.PutUser(ctx, u); ok {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.users[u.Name] = u
+		p.users[name] = u
 	}
-	return ok, err
+	return u, ok, err
 }
 
 // drop removes an account with its sessions; ok is false if there is none.
 func (p *people) drop(ctx context.Context, name string) (ok bool, err error) {
+	p.writing.Lock()
+	defer p.writing.Unlock()
 	p.mu.Lock()
 	delete(p.users, name)
 	maps.DeleteFunc(p.sessions, func(_ [32]byte, s store.Session) bool { return s.Name == name })

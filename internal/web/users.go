@@ -159,7 +159,7 @@ func (s *Server) changeUsers(change func(context.Context, api.UserRequest) (api.
 func (s *Server) setRole(w http.ResponseWriter, r *http.Request, v *visitor) {
 	name := r.PostFormValue("name")
 	role, err := account.ParseRole(r.PostFormValue("role"))
-	u, ok := s.people.user(name)
+	_, ok := s.people.user(name)
 	switch {
 	case err != nil || !ok:
 		s.broken(w, r, noUser(name))
@@ -168,8 +168,7 @@ func (s *Server) setRole(w http.ResponseWriter, r *http.Request, v *visitor) {
 		s.showUsers(w, r, v, http.StatusUnprocessableEntity, usersPage{Wrong: s.locale(r).T("page.users.last")})
 		return
 	}
-	u.Role = role.String()
-	if ok, err = s.people.put(r.Context(), u); err != nil || !ok {
+	if _, ok, err = s.people.change(r.Context(), name, func(u *store.User) { u.Role = role.String() }); err != nil || !ok {
 		s.broken(w, r, noUserOr(err, name))
 		return
 	}
@@ -184,7 +183,7 @@ func noUserOr(err error, name string) error {
 	return noUser(name)
 }
 
-// isLastAdmin says whether nobody else is an administrator who could log in.
+// isLastAdmin says whether nobody else is an administrator.
 func (s *Server) isLastAdmin(name string) bool {
 	u, ok := s.people.user(name)
 	if !ok || u.Role != account.Admin.String() {
@@ -273,7 +272,7 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request, v *visit
 		return
 	}
 	key := "\x00change\x00" + v.Name
-	if wait := s.throttle.Wait(key, now); wait > 0 {
+	if wait := s.throttle.Try(key, now); wait > 0 {
 		s.showAccount(w, r, v, http.StatusTooManyRequests, l.T("page.login.wait", "for", wait.Round(time.Second)))
 		return
 	}
@@ -282,19 +281,20 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request, v *visit
 	ok, err := s.passwords.Check(ctx, u.Password, r.PostFormValue("old"))
 	switch {
 	case err != nil:
+		s.throttle.Undo(key)
 		s.showAccount(w, r, v, http.StatusServiceUnavailable, l.T("page.login.busy"))
 		return
 	case !ok:
-		s.throttle.Failed(key, now)
 		s.showAccount(w, r, v, http.StatusUnprocessableEntity, l.T("page.account.badold"))
 		return
 	}
-	u, wrong := s.choose(r, v.Name)
+	s.throttle.Succeeded(key)
+	hash, wrong := s.choose(r, v.Name)
 	if wrong != "" {
 		s.showAccount(w, r, v, http.StatusUnprocessableEntity, wrong)
 		return
 	}
-	if ok, err := s.people.put(r.Context(), u); err != nil || !ok {
+	if _, ok, err := s.people.change(r.Context(), v.Name, func(u *store.User) { u.Password = hash }); err != nil || !ok {
 		s.broken(w, r, noUserOr(err, v.Name))
 		return
 	}

@@ -154,7 +154,7 @@ func (s *Server) checked(h http.Handler) http.Handler {
 				if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 					panic(p)
 				}
-				s.log.Error("BUG: a page", "err", fmt.Sprint(p), "source", r.URL.Path)
+				s.log.Error("BUG: a page", "err", fmt.Sprint(p), "source", loggedPath(r))
 				http.Error(w, "something is wrong here; it is in the log", http.StatusInternalServerError)
 			}
 		}()
