@@ -56,6 +56,7 @@ func (s *supervisor) newPages(ctx context.Context) (*web.Server, error) {
 			Alerts:     s.w.warnings(),
 			Reputation: s.w.reputation,
 		},
+		GuardData: s.guardData(),
 	})
 	if err != nil || s.w.o.Link == "" {
 		return pages, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"math"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -284,6 +283,7 @@ type linkTo struct {
 func (s *Server) links() []linkTo {
 	return []linkTo{
 		{"/", "page.nav.overview", account.See},
+		{"/bans", "page.nav.bans", account.See},
 		{"/alerts", "page.nav.alerts", account.See},
 		{"/reputation", "page.nav.reputation", account.See},
 		{"/users", "page.nav.users", account.ManageUsers},
@@ -305,6 +305,12 @@ func (s *Server) paths() []route {
 		{"POST /alert/{id}", account.Acknowledge, s.acknowledge},
 		{"POST /silence", account.Acknowledge, s.silence},
 		{"GET /reputation", account.See, s.reputationPage},
+		{"GET /bans", account.See, s.bansPage},
+		{"POST /bans", account.Ban, s.changeBans},
+		{"GET /address/{addr}", account.SeeAddress, s.addressPage},
+		{"POST /address/{addr}/unban", account.Unban, s.changeAddress("unban")},
+		{"POST /address/{addr}/allow", account.AllowWeek, s.changeAddress("allow")},
+		{"POST /address/{addr}/ban", account.Ban, s.changeAddress("ban")},
 		{"GET /account", account.See, s.accountPage},
 		{"POST /account/end", account.See, s.endSession},
 		{"POST /account/password", account.See, s.changePassword},
@@ -332,8 +338,8 @@ func (s *Server) searchPage(w http.ResponseWriter, r *http.Request, v *visitor) 
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 		return
 	}
-	if isAddress(q) {
-		http.Redirect(w, r, "/address/"+segment(q), http.StatusSeeOther)
+	if to, ok := searchBans(q, v); ok {
+		http.Redirect(w, r, to, http.StatusSeeOther)
 		return
 	}
 	o, err := s.o.Overview(r.Context())
@@ -357,14 +363,6 @@ func (s *Server) searchPage(w http.ResponseWriter, r *http.Request, v *visitor) 
 		return
 	}
 	s.show(w, r, v, http.StatusOK, "search", "page.search.results", page)
-}
-
-func isAddress(s string) bool {
-	_, err := netip.ParseAddr(s)
-	if err != nil {
-		_, err = netip.ParsePrefix(s)
-	}
-	return err == nil
 }
 
 func contains(s, part string) bool {

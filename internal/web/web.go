@@ -48,6 +48,7 @@ type Options struct {
 	Version    string
 	Log        *slog.Logger
 	Data
+	GuardData
 }
 
 // Server serves the pages.
@@ -59,6 +60,8 @@ type Server struct {
 	throttle  account.Throttle
 	rounds    rounds
 	signer    signer
+	banned    banList
+	looked    looks
 	drawing   chan struct{} // holds one for each picture that is being drawn
 	pages     pages
 	static    map[string]*staticFile

@@ -64,7 +64,7 @@ func newSite(t *testing.T, change ...func(*Options)) *site {
 		Entered: func(name string, addr netip.Addr) {
 			s.logged = append(s.logged, fmt.Sprintf("entered %q %v", name, addr))
 		},
-		Data: testData(t),
+		Data: testData(t), GuardData: testGuardData(), Guard: newGuard().client(t),
 	}
 	for _, f := range change {
 		f(&o)
@@ -716,9 +716,9 @@ func TestLanguageAndTheme(t *testing.T) {
 }
 
 func TestSearch(t *testing.T) {
-	b := newSite(t).as("bea")
+	b := newSite(t).as("marie")
 	for q, want := range map[string]string{
-		"192.0.2.7": "/address/192.0.2.7", " 2001:db8::7 ": "/address/2001:db8::7", "192.0.2.0/24": "/address/192.0.2.0%2F24", "web1": "/server/OVH/web1", "WEB1": "/server/OVH/web1",
+		"192.0.2.7": "/address/192.0.2.7", " 2001:db8::7 ": "/address/2001:db8::7", "192.0.2.0/24": "/bans?net=192.0.2.0%2F24", "web1": "/server/OVH/web1", "WEB1": "/server/OVH/web1",
 		"mail": "/server/Scaleway%3BParis/mail2", "": "/",
 	} {
 		if a := b.get("/search?q=" + url.QueryEscape(q)); a.Header.Get("Location") != want {
