@@ -10,8 +10,8 @@ import (
 	"tocsin/internal/web"
 )
 
-// leastPerson is the first user id that Debian gives to people; those below are services.
-const leastPerson = 1000
+// The user ids that Debian gives to people (policy, 9.2.2).
+const leastPerson, mostPerson = 1000, 59999
 
 // guardData is what the guard's pages show beside the guard's own answers.
 func (s *supervisor) guardData() web.GuardData {
@@ -31,7 +31,7 @@ func isPerson(name string) bool {
 		return false
 	}
 	id, err := strconv.Atoi(u.Uid)
-	return err == nil && id >= leastPerson && id != reservedID
+	return err == nil && id >= leastPerson && id <= mostPerson
 }
 
 // reported is what became of reports about an address in the last day.
