@@ -143,7 +143,9 @@ func (b *screen) theme(name string) {
 // looked are the pages that are looked at.
 var looked = []struct{ name, path string }{
 	{"overview", "/"}, {"server", "/server/OVH/web3"}, {"graph", "/graph/OVH/web3/cpu"}, {"large", "/graph/OVH/web3/cpu?range=week&behind=7"}, {"compare", "/compare/OVH/cpu"},
-	{"alerts", "/alerts"}, {"alert", "/alert/1038"}, {"reputation", "/reputation"}, {"users", "/users"}, {"account", "/account"}, {"actions", "/actions"}, {"error", "/nothing"},
+	{"alerts", "/alerts"}, {"alert", "/alert/1038"}, {"reputation", "/reputation"},
+	{"bans", "/bans"}, {"bans-week", "/bans?when=week"}, {"address", "/address/192.0.2.7"}, {"address-print", "/address/192.0.2.7?print=1"}, {"address-free", "/address/198.51.100.4"},
+	{"users", "/users"}, {"account", "/account"}, {"actions", "/actions"}, {"error", "/nothing"},
 }
 
 // TestPagesInABrowser opens every page in both themes, wide and narrow: nothing is asked of elsewhere, nothing goes wrong on
@@ -228,6 +230,37 @@ func TestAcknowledgeByKeyboard(t *testing.T) {
 	b.do("note", chromedp.Focus(chromedp.CSS("#note")), chromedp.KeyEvent("I am looking"+kb.Tab+kb.Tab+kb.Enter), chromedp.WaitReady(chromedp.CSS(".flash")))
 	if text := eval[string](b, `document.querySelector("main").innerText`); !strings.Contains(text, "Acknowledged by paul") || !strings.Contains(text, "I am looking") {
 		t.Errorf("after it: %s", text)
+	}
+}
+
+// TestSeveralAreUnbanned chooses bans, is asked whether that is meant, and sees what was done.
+func TestSeveralAreUnbanned(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a real browser takes its time")
+	}
+	s, g := guarded(t, func(o *Options) { o.Language = "fr" })
+	b := newScreen(t, s)
+	b.do("size", chromedp.EmulateViewport(1280, 900))
+	b.login("marie")
+	b.goTo("/bans")
+	b.shoot("bans-french")
+	b.do("choose", chromedp.Click(chromedp.CSS("#b0")), chromedp.Click(chromedp.CSS("#b1")), chromedp.Click(chromedp.CSS(`.foot button[value=ban]`)), chromedp.WaitReady(chromedp.CSS(".ask")))
+	b.shoot("bans-sure")
+	b.do("size", chromedp.EmulateViewport(390, 900))
+	b.fits("the question")
+	b.shoot("bans-sure-narrow")
+	b.do("sure", chromedp.Click(chromedp.CSS(".ask button[value=ban]")), chromedp.WaitReady(chromedp.CSS(".flash")))
+	if got := g.changes(); got != "ban 192.0.2.7 1 marie banned on the pages; ban 203.0.113.9 1 marie banned on the pages" {
+		t.Errorf("the guard was asked %q", got)
+	}
+	b.goTo("/address/192.0.2.7")
+	b.shoot("address-french")
+	b.do("unban", chromedp.Click(chromedp.CSS(`form[action$="/unban"] button`)), chromedp.WaitReady(chromedp.CSS(".flash")))
+	if got := g.changes(); !strings.HasSuffix(got, "; unban 192.0.2.7 marie; allow 192.0.2.7 7 marie") {
+		t.Errorf("the guard was asked %q", got)
+	}
+	if len(b.strange) > 0 {
+		t.Error(b.strange)
 	}
 }
 
