@@ -28,6 +28,7 @@ var floors = map[string]struct {
 	"tocsin/internal/account":     {floor: 1},
 	"tocsin/internal/locale":      {floor: 1},
 	"tocsin/internal/snapshot":    {floor: 1},
+	"tocsin/internal/scrub":       {floor: 1},
 	"tocsin/internal/source":      {floor: 2},
 	"tocsin/internal/filter":      {floor: 2},
 	"tocsin/internal/jail":        {floor: 2},
