@@ -84,7 +84,7 @@ func placeOf(r *http.Request) place {
 
 // noPicture answers who may not see pictures as who asks for one that there is not.
 func (s *Server) noPicture(w http.ResponseWriter, r *http.Request) {
-	if !s.maySee(r) {
+	if ok, _ := s.maySee(r); !ok {
 		s.refusePicture(w, r)
 		return
 	}
@@ -109,16 +109,16 @@ func muninPath(path string) (places []place, window string, ok bool) {
 	return places, name[i+1:], len(places) > 0
 }
 
-// maySee says whether a request may see pictures: by a session, a token that may read, or a link that is signed for it.
-func (s *Server) maySee(r *http.Request) bool {
+// maySee says whether a request may see pictures: by a session, a token that may read, or a link that is signed for this one.
+func (s *Server) maySee(r *http.Request) (ok, linked bool) {
 	if s.signer.good(r.URL.Path, r.URL.Query()) {
-		return true
+		return true, true
 	}
 	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-		return s.o.Token(strings.TrimSpace(token)) == api.ScopeRead
+		return s.o.Token(strings.TrimSpace(token)) == api.ScopeRead, false
 	}
 	v, refused := s.visitor(r)
-	return !refused && v.May(account.See)
+	return !refused && v.May(account.See), false
 }
 
 func (s *Server) refusePicture(w http.ResponseWriter, r *http.Request) {
@@ -134,11 +134,15 @@ var contentTypes = map[string]string{"svg": "image/svg+xml; charset=utf-8", "png
 
 // servePicture draws the first of the places that there is.
 func (s *Server) servePicture(w http.ResponseWriter, r *http.Request, places []place, window, kind string) {
-	if !s.maySee(r) {
+	ok, linked := s.maySee(r)
+	if !ok {
 		s.refusePicture(w, r)
 		return
 	}
 	q := r.URL.Query()
+	if linked {
+		q.Del("behind") // another time than the one that the link is for
+	}
 	p, err := pictureOf(places[0], window, kind, q, time.Now())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)

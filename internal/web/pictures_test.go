@@ -71,6 +71,13 @@ func TestPictures(t *testing.T) {
 			t.Errorf("%s: %s, want %d", p, a.Status, want)
 		}
 	}
+	same := false
+	for range 10 { // the time goes on between the two
+		same = same || nobody.get(link+"&behind=7").Header.Get("ETag") == nobody.get(link).Header.Get("ETag")
+	}
+	if !same {
+		t.Error("a link shows another time than its own")
+	}
 	if a := s.as("marie").post("/users/links"); a.StatusCode != http.StatusSeeOther {
 		t.Fatal(a.Status)
 	}
