@@ -69,17 +69,18 @@ type Guard struct {
 	pages string // the link of the person at the terminal, "" if there is none
 
 	// What is done beside the flow, by others.
-	lookup     lookup        // of the runner; nil: nobody can be asked
-	ask        question      // likewise
-	newFriends chan struct{} // jails ignore host names that nobody has asked for
-	f2b        *f2blog.Log
-	link       link         // to the runner
-	acts       *acting      // the user's actions
-	lists      lists        // other people's
-	starter    *starter     // nil: nothing is started
-	kept       []*kept      // what runs beside us
-	reloads    atomic.Int64 // another number after each start and each reload
-	reporting  time.Time    // the decider's: since when reports are switched on; zero: they are off
+	lookup      lookup        // of the runner; nil: nobody can be asked
+	ask         question      // likewise
+	newFriends  chan struct{} // jails ignore host names that nobody has asked for
+	f2b         *f2blog.Log
+	startsWatch bool         // the watch process is ours to start
+	link        link         // to the runner
+	acts        *acting      // the user's actions
+	lists       lists        // other people's
+	starter     *starter     // nil: nothing is started
+	kept        []*kept      // what runs beside us
+	reloads     atomic.Int64 // another number after each start and each reload
+	reporting   time.Time    // the decider's: since when reports are switched on; zero: they are off
 
 	events chan event      // from the readers
 	calls  chan func()     // from the control socket and the watchers
@@ -195,7 +196,7 @@ func newGuard(ctx context.Context, o Options) *Guard {
 		events: make(chan event, eventQueue), calls: make(chan func()), ended: make(chan struct{}),
 		active: map[banKey]activeBan{}, banned: map[string]uint64{}, tally: map[tallyKey]*store.FailureCount{},
 		names: newNames(), newFriends: make(chan struct{}, 1), asks: asks{waiting: map[banKey]*tocsin.Decision{}},
-		acts: newActing(ctx), lists: newLists(),
+		acts: newActing(ctx), lists: newLists(), startsWatch: startsWatch(&o),
 	}
 	g.f2b = g.newF2BLog()
 	g.reloads.Store(g.started.UnixMilli())
@@ -341,7 +342,7 @@ func (g *Guard) listen() (net.Listener, error) {
 		return nil, fmt.Errorf("make folder of the control socket: %w", err)
 	}
 	gid := groupID("tocsin")
-	if gid < 0 && g.startsWatch() && mayGive() {
+	if gid < 0 && g.startsWatch && mayGive() {
 		gid = int(watchUser().GID)
 	}
 	return api.Listen(path, gid)

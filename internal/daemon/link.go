@@ -60,7 +60,7 @@ func (g *Guard) linkUp(s *set) {
 // startRunnerForWatch starts a runner for what is supervised, where nobody else needs one: Munin's plugins, and what only
 // root may read. Without it the rest is supervised.
 func (g *Guard) startRunnerForWatch(s *set) {
-	if !g.startsWatch() || !s.conf.Watch.Enabled || os.Geteuid() != 0 {
+	if !g.startsWatch || !s.conf.Watch.Enabled || os.Geteuid() != 0 {
 		return
 	}
 	if conn, err := net.DialTimeout("unix", RunnerSocket(g.o.Config.Socket), time.Second); err == nil {

@@ -53,15 +53,15 @@ func (g *Guard) sayExit() {
 
 // sayWhatIsMeasured tells which servers the watch process that comes along will supervise.
 func (g *Guard) sayWhatIsMeasured(c *config.Config) {
-	if !g.startsWatch() || !c.Watch.Enabled {
+	if !g.startsWatch || !c.Watch.Enabled {
 		return
 	}
 	whom := "this machine every " + config.FormatDuration(c.Watch.Interval)
 	if n := len(c.Watch.Nodes); n > 0 {
-		whom += ", and " + api.Count(n, "other server", "other servers")
+		whom += ", " + api.Count(n, "other server", "other servers")
 	}
 	if c.Watch.MuninConf != "" {
-		whom += ", and the nodes of " + c.Watch.MuninConf
+		whom += ", the nodes of " + c.Watch.MuninConf
 	}
 	host, _ := os.Hostname()
 	fmt.Fprintf(g.o.Say, "measuring %s (%s server %s shows it)\n", whom, g.o.Name, nodeName(c.Watch.Name, host))

@@ -245,6 +245,32 @@ func TestAsksNodes(t *testing.T) {
 	within(t, "the state of a server that went away", func() bool { s, ok := find("web1"); return ok && s.State == "unknown" && s.Services > 5 })
 }
 
+// The person who starts the guard is told what the watch process beside it measures, and where to look.
+func TestSaysWhatIsMeasured(t *testing.T) {
+	conf := &config.Config{Watch: config.Watch{Enabled: true, Name: "web1", Interval: 10 * time.Second}}
+	many := &config.Config{Watch: config.Watch{Enabled: true, Name: "web1", Interval: time.Minute, MuninConf: "/etc/munin/munin.conf", Nodes: make([]config.Node, 2)}}
+	tests := []struct {
+		name   string
+		conf   *config.Config
+		starts bool
+		want   string
+	}{
+		{"this machine", conf, true, "measuring this machine every 10s (./tocsin server web1 shows it)\n"},
+		{"others", many, true, "measuring this machine every 1m, 2 other servers, the nodes of /etc/munin/munin.conf (./tocsin server web1 shows it)\n"},
+		{"another unit does it", conf, false, ""},
+		{"switched off", &config.Config{}, true, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var b strings.Builder
+			g := &Guard{o: Options{Say: &b, Name: "./tocsin"}, startsWatch: tt.starts}
+			if g.sayWhatIsMeasured(tt.conf); b.String() != tt.want {
+				t.Errorf("said %q, want %q", b.String(), tt.want)
+			}
+		})
+	}
+}
+
 // A node with the name and group of this machine is not asked: its values would lie among our own.
 func TestAsksNotItself(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "munin.conf")

@@ -10,7 +10,7 @@ import (
 // whenever it ends. It must be done before privileges are given up. What it is able to do does not matter to the guard, so
 // that a failure is told and nothing more.
 func (g *Guard) startWatch(s *set) {
-	if !g.startsWatch() {
+	if !g.startsWatch {
 		return
 	}
 	if conn, err := net.DialTimeout("unix", WatchSocket(g.state), time.Second); err == nil {
@@ -37,8 +37,9 @@ func (g *Guard) startWatch(s *set) {
 	context.AfterFunc(g.life, func() { _ = send(st.conn, noMore, nil) })
 }
 
-// startsWatch says whether the watch process is this guard's to start. Where a sandbox is around us another unit does.
-func (g *Guard) startsWatch() bool { return g.o.Watch && g.o.Config.Watches() && bounded() == "" }
+// startsWatch says whether the watch process is this guard's to start. Where a sandbox is around us another unit does. It is
+// asked before privileges are given up: afterwards that looks like a sandbox.
+func startsWatch(o *Options) bool { return o.Watch && o.Config.Watches() && bounded() == "" }
 
 // shares says whether the configuration in force has anything for a watch process to do.
 func (g *Guard) shares() (yes bool) {
