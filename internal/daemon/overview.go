@@ -34,11 +34,13 @@ type overview struct {
 	mu     sync.Mutex // held while one is put together: the others wait for it
 	last   *web.Overview
 	trends map[serverKey]*trend
-	read   time.Time // when the trends were
 }
 
 // trend is what small curves are drawn of.
-type trend struct{ cpu, network, bans []float64 }
+type trend struct {
+	cpu, network, bans []float64
+	read               time.Time
+}
 
 // get is the overview, at most overviewFresh old.
 func (o *overview) get(ctx context.Context) (*web.Overview, error) {
@@ -86,10 +88,8 @@ func (o *overview) make(ctx context.Context, now time.Time) (*web.Overview, erro
 		}
 		last[key][service][v.Labels.Get("field")] = v.V
 	}
-	if now.Sub(o.read) > trendFresh {
-		if err := o.readTrends(ctx, all.Servers, last, now); err != nil {
-			return nil, err
-		}
+	if err := o.readTrends(ctx, all.Servers, last, now); err != nil {
+		return nil, err
 	}
 	out := &web.Overview{At: now, Banned: -1}
 	for i := range all.Servers {
@@ -202,16 +202,21 @@ func used(memory map[string]float64) float64 {
 	return 100 * (1 - (memory["free"]+memory["cached"]+memory["buffers"])/total)
 }
 
-// readTrends reads what small curves are drawn of.
+// readTrends reads what small curves are drawn of, where that is old. A server that has just come has its own at once.
 func (o *overview) readTrends(ctx context.Context, servers []api.Server, last map[serverKey]vitals, now time.Time) error {
-	o.trends = map[serverKey]*trend{}
+	before := o.trends
+	o.trends = map[serverKey]*trend{} // without those that are gone
 	for i := range servers[:min(len(servers), mostTrends)] {
 		key := serverKey{servers[i].Group, servers[i].Name}
 		v := last[key]
 		if v == nil {
 			continue
 		}
-		t := &trend{}
+		if t := before[key]; t != nil && now.Sub(t.read) <= trendFresh {
+			o.trends[key] = t
+			continue
+		}
+		t := &trend{read: now}
 		cpu, err := o.curves(ctx, key, "cpu", v["cpu"], now)
 		if err != nil {
 			return err
@@ -233,7 +238,6 @@ func (o *overview) readTrends(ctx context.Context, servers []api.Server, last ma
 		}
 		o.trends[key] = t
 	}
-	o.read = now
 	return nil
 }
 

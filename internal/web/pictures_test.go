@@ -208,3 +208,24 @@ func TestAcknowledge(t *testing.T) {
 		t.Errorf("the board acknowledges: %s", a.Status)
 	}
 }
+
+// TestServerPageTellsItsAlerts: the state of a server is the same on its own page as on the first.
+func TestServerPageTellsItsAlerts(t *testing.T) {
+	b := newSite(t).as("marie")
+	for path, want := range map[string]string{
+		"/server/OVH/web3":                `<span class="state warning">`,
+		"/server/OVH/web1":                `<span class="state good">`,
+		"/server/Scaleway;Paris/mail2":    `<span class="state late">`,
+		"/server/" + segment(evil) + "/a": `<span class="state idle">`,
+	} {
+		a := b.get(path)
+		_, heading, _ := strings.Cut(a.text, "<h1>")
+		heading, _, _ = strings.Cut(heading, "</h1>")
+		if !strings.Contains(heading, want) {
+			t.Errorf("%s: %q, want %s", path, heading, want)
+		}
+		if wants := strings.Contains(path, "web3") || strings.Contains(path, "mail2"); strings.Contains(a.text, `<a href="/alert/`) != wants {
+			t.Errorf("%s: a link to its alert is %t, want %t", path, !wants, wants)
+		}
+	}
+}

@@ -23,10 +23,30 @@ import (
 type serverPage struct {
 	api.ServerDetail
 	Row        rowView
+	Alerts     []alertView // that are open, whoever looks after them
 	Window     string
 	Windows    []tab
 	Categories []category
+	Healthy    bool // it has news, and so values
 	Sure       bool // it may be forgotten
+}
+
+// judge puts the open alerts of the server on its page, and makes the worst of them its state, as on the first page.
+func (p *serverPage) judge(open []api.Alert, l *locale.Locale, now time.Time) {
+	worst := ""
+	for i := range open {
+		a := &open[i]
+		if a.Ended != nil || a.Group != p.Group || a.Server != p.Name {
+			continue
+		}
+		p.Alerts = append(p.Alerts, viewAlert(a, l, now))
+		if worst != "critical" && (a.Level == "warning" || a.Level == "critical") {
+			worst = a.Level
+		}
+	}
+	if p.Healthy && worst != "" {
+		p.Row.Kind, p.Row.Word = worst, l.T("level."+worst)
+	}
 }
 
 type tab struct {
@@ -89,6 +109,10 @@ func (s *Server) serverPage(w http.ResponseWriter, r *http.Request, v *visitor) 
 		if o.Rows[i].Group == d.Group && o.Rows[i].Name == d.Name {
 			page.Row = viewRow(&o.Rows[i], l, now)
 		}
+	}
+	page.Healthy = page.Row.Kind == "good"
+	if all, err := s.o.Alerts.Alerts(r.Context(), api.AlertsQuery{}, l.Tag()); err == nil { // without them the page is still of use
+		page.judge(all.Alerts, l, now)
 	}
 	theme := s.themed(r)
 	for _, one := range d.Details {
