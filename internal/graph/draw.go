@@ -252,7 +252,7 @@ func (p *picture) shadows(column []int) {
 	}
 	shadow := *p.Graph
 	shadow.d = &Data{Service: p.d.Service, From: p.d.From, To: p.d.To, Step: p.d.Step, Points: p.d.Ghost}
-	shadow.curves, shadow.total, shadow.levels, shadow.Notes = nil, nil, nil, nil
+	shadow.curves, shadow.total, shadow.levels, shadow.Notes, shadow.work = nil, nil, nil, nil, 0
 	shadow.plan()
 	q := &picture{Graph: &shadow}
 	for _, side := range []float64{1, -1} {

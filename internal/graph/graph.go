@@ -90,7 +90,8 @@ const (
 	maxLabel  = 200 // letters
 	maxMarks  = 500
 	maxLevels = 8
-	maxCells  = 20_000_000 // steps of all fields
+	maxCells  = 20_000_000  // steps of all fields
+	maxWork   = 200_000_000 // additions that all cdefs together cost: about a second
 )
 
 // ErrData is wrapped by errors about a time that cannot be drawn.
@@ -110,6 +111,7 @@ type Graph struct {
 	curves []curve // in the order of drawing
 	total  *curve
 	levels []Level
+	work   int64    // of maxWork that the cdefs have cost
 	Notes  []string // what was not understood of the service's attributes
 }
 

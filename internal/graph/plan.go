@@ -165,6 +165,9 @@ func (g *Graph) change(f *munin.Field, period string, now map[string]values, kno
 		var err error
 		if calc, err = parseRPN(text, known); err != nil {
 			g.Notes = append(g.Notes, shown(f.Name+": "+err.Error()))
+		} else if !g.affords(calc) {
+			calc = nil
+			g.Notes = append(g.Notes, shown(f.Name+": the cdefs of this graph together are too much work"))
 		}
 	}
 	// Each kind of value goes through the calculation for itself, as munin-graph does it: of "100,idle,-" the
@@ -184,6 +187,17 @@ func (g *Graph) change(f *munin.Field, period string, now map[string]values, kno
 			*kind(v) = own
 		}
 	}
+}
+
+// affords says whether there is time for a calculation of each kind of value, and of four limits. Hostile services have
+// thousands of words in hundreds of fields.
+func (g *Graph) affords(calc *rpn) bool {
+	cost := calc.cost * int64(g.grid.n) * 3 * 5
+	if g.work+cost > maxWork {
+		return false
+	}
+	g.work += cost
+	return true
 }
 
 func average(v *values) *[]float64 { return &v.avg }

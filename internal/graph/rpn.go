@@ -16,7 +16,10 @@ const (
 )
 
 // rpn is a calculation in rrdtool's reverse Polish notation (rrdgraph_rpn(3)), ready to be worked out.
-type rpn struct{ ops []op }
+type rpn struct {
+	ops  []op
+	cost int64 // of one step, in what adding two numbers costs
+}
 
 type op struct {
 	do   func(m *machine, o *op) // takes from the stack and puts on it
@@ -82,11 +85,25 @@ func parseRPN(text string, known func(name string) bool) (*rpn, error) {
 			return nil, fmt.Errorf("cdef needs more than %d values at once", maxDepth)
 		}
 		r.ops = append(r.ops, o)
+		r.cost += o.cost(word)
 	}
 	if depth != 1 {
 		return nil, fmt.Errorf("cdef leaves %d values where one is the result", depth)
 	}
 	return r, nil
+}
+
+// cost is what an operator costs, about.
+func (o *op) cost(word string) int64 {
+	switch {
+	case word == "SORT":
+		return 10 * int64(o.need)
+	case word == "AVG" || word == "REV":
+		return int64(o.need)
+	case o.name != "":
+		return 10
+	}
+	return 1
 }
 
 // countBefore is how many values an operator takes whose number of values stands before it.

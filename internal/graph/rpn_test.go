@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tocsin/internal/munin"
 )
 
 // rpnTests are cdefs on a = 1 2 U 4 5 6 7 8 and b = 3 each, in steps of 300 seconds
@@ -140,4 +142,25 @@ func FuzzRPN(f *testing.F) {
 			t.Errorf("%d results", len(got))
 		}
 	})
+}
+
+// TestWorkIsBounded draws services whose calculations would take minutes.
+func TestWorkIsBounded(t *testing.T) {
+	sorted := strings.Repeat("1,", 200) + strings.Repeat("200,SORT,", 290) + strings.Repeat("POP,", 199) + "a,+"
+	added := strings.Repeat("a,", 499) + "a" + strings.Repeat(",+", 499)
+	for name, cdef := range map[string]string{"sorted": sorted, "added": added} {
+		var config strings.Builder
+		for i := range maxFields {
+			fmt.Fprintf(&config, "f%d.cdef %s\nf%d.warning 1:2\nf%d.critical 3:4\n", i, strings.ReplaceAll(cdef, "a", fmt.Sprint("f", i)), i, i)
+		}
+		s := &munin.ParseConfig("x", []byte(config.String())).Services[0]
+
+		g, err := New(Data{Service: s, From: noon.Add(-day), To: noon, Step: 5 * time.Minute}, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(g.Notes); n == 0 || g.work > maxWork {
+			t.Errorf("%s: %d of %d cdefs are left out, work %d", name, n, maxFields, g.work)
+		}
+	}
 }
