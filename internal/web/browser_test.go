@@ -203,6 +203,7 @@ func TestZoomByDrag(t *testing.T) {
 	if length < day*0.15 || length > day*0.3 {
 		t.Errorf("a fifth of the picture is %v seconds of %v", length, day)
 	}
+	b.do("what is under the pointer", chromedp.MouseEvent("mouseMoved", at.X+at.Width*0.5, y), until(`document.querySelector(".readout").children.length > 1`))
 	b.shoot("zoomed")
 	b.do("the same page again", chromedp.Reload(), chromedp.WaitReady(chromedp.CSS(".plot svg")))
 	b.do("back", chromedp.NavigateBack(), until(`!location.search.includes("from=") && document.querySelector(".plot svg") !== null`))

@@ -170,12 +170,19 @@ type graphPage struct {
 	Left, Right       float64       // where its time begins and ends in it
 	Plot              string        // where another time of it is drawn
 	Table             graph.Table   //
-	Rows              [][]string    // of the table, written out
+	Rows              []graphRow    // of the table, written out
 	Saves             []tab         // as files
 	Compare           string        // path
 	Ghosts            []tab         // what can be drawn behind it
 	Embeds            []shared      // signed links
 	Server            string        // path
+}
+
+// graphRow is one row of the table of what is drawn: the time that it ends at, and the values, for people.
+type graphRow struct {
+	T     int64
+	Time  string
+	Cells []string
 }
 
 type figure struct{ Window, Text, Path, Picture string }
@@ -237,7 +244,7 @@ func (s *Server) large(page *graphPage, p *picture, g *graph.Graph, l *locale.Lo
 	page.Table = g.Table()
 	rows := page.Table.Rows
 	for _, row := range rows[max(0, len(rows)-mostRows):] {
-		cells := []string{l.DateTime(time.Unix(row.T, 0))}
+		var cells []string
 		for _, v := range row.Values {
 			text := "—"
 			if !math.IsNaN(v[0]) {
@@ -245,7 +252,7 @@ func (s *Server) large(page *graphPage, p *picture, g *graph.Graph, l *locale.Lo
 			}
 			cells = append(cells, text)
 		}
-		page.Rows = append(page.Rows, cells)
+		page.Rows = append(page.Rows, graphRow{row.T, l.DateTime(time.Unix(row.T, 0)), cells})
 	}
 	slices.Reverse(page.Rows)
 	name, query := cmp.Or(p.window, "zoom"), p.query().Encode()

@@ -65,9 +65,42 @@
       }
       now = want;
       reset.hidden = want === first;
+      told(location.pathname + "?" + (want === first ? zoom.dataset.home.split("?")[1] || "" : q));
       if (push) history.pushState(want === first ? null : want, "", want === first ? zoom.dataset.home : location.pathname + "?" + q);
     };
     zoom.dataset.home = location.pathname + location.search;
+
+    // The table below says what is drawn. It follows the picture, and tells the values under the pointer.
+    let rows = [], names = [];
+    const readout = zoom.querySelector(".readout"), line = document.createElement("div");
+    line.className = "line";
+    const learn = () => {
+      const table = document.querySelector("[data-drawn]");
+      names = [...table.querySelectorAll("thead th")].slice(1).map(c => c.textContent);
+      rows = [...table.querySelectorAll("tbody tr")].reverse();
+    };
+    const told = async path => {
+      const r = await fetch(path, {headers: {"X-Requested-With": "fetch"}, redirect: "error"}).catch(() => null);
+      if (!r || !r.ok) return;
+      const page = new DOMParser().parseFromString(await r.text(), "text/html");
+      for (const what of ["[data-drawn]", "[data-saves]"]) {
+        const then = page.querySelector(what);
+        if (then) document.querySelector(what).replaceChildren(...then.childNodes);
+      }
+      learn();
+    };
+    learn();
+    plot.addEventListener("pointermove", e => {
+      const t = now.from + at(e.clientX) * (now.to - now.from);
+      const row = rows.find(r => +r.dataset.t >= t);
+      if (!row) return;
+      const [when, ...values] = [...row.cells].map(c => c.textContent);
+      readout.replaceChildren(Object.assign(document.createElement("b"), {textContent: when}),
+        ...values.slice(0, 20).map((v, i) => Object.assign(document.createElement("span"), {textContent: names[i] + " " + v})));
+      if (!line.isConnected) plot.append(line);
+      line.style.left = e.clientX - plot.getBoundingClientRect().left + "px";
+    });
+    plot.addEventListener("pointerleave", () => { line.remove(); readout.replaceChildren(); });
     plot.addEventListener("pointerdown", e => {
       if (e.button || band) return;
       start = e.clientX;
