@@ -141,7 +141,7 @@ func TestOneAddressIsChanged(t *testing.T) {
 		t.Errorf("%d times is noted that somebody allowed", got)
 	}
 	text := s.as("marie").get("/address/192.0.2.7?done=ban").text
-	for _, want := range []string{"The address is banned.", "banned (30 d again", "allowed (7 d)"} {
+	for _, want := range []string{"The address is banned.", "banned (30d again", "allowed (7d)"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("after it the page does not say %q", want)
 		}

@@ -252,24 +252,3 @@ func (s *Server) silence(w http.ResponseWriter, r *http.Request, v *visitor) {
 	s.note(r, v, what, about, req.Note)
 	s.done(w, r, "/alerts", done)
 }
-
-// reputationPage is what is done with other people's lists, and what they are told.
-type reputationPage struct {
-	api.Reputation
-	Left  string // of the quota, in a sentence; "" if that is not known
-	Quota float64
-}
-
-func (s *Server) reputationPage(w http.ResponseWriter, r *http.Request, v *visitor) {
-	all, err := s.o.Reputation(r.Context())
-	if err != nil {
-		s.broken(w, r, err)
-		return
-	}
-	page := reputationPage{Reputation: all}
-	if q, limit := all.Reports.Quota, all.Reports.Limit; q != nil && limit != nil && *limit > 0 {
-		page.Left = s.locale(r).T("page.reputation.left", "n", *q, "limit", *limit)
-		page.Quota = float64(*q) / float64(*limit)
-	}
-	s.show(w, r, v, http.StatusOK, "reputation", "page.reputation.title", page)
-}

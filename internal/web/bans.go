@@ -741,4 +741,5 @@ func (s *Server) changeBan(r *http.Request, v *visitor, do, id string, long time
 	return err
 }
 
-func daysNote(d time.Duration) string { return strconv.Itoa(int(d/(24*time.Hour))) + " d" }
+// daysNote is a duration as the commands read it.
+func daysNote(d time.Duration) string { return strconv.Itoa(int(d/(24*time.Hour))) + "d" }

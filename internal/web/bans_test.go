@@ -55,7 +55,9 @@ func newGuard() *fakeGuard {
 		{Jail: evil, ID: "mallory" + evil, Active: true, At: now.Add(-3 * time.Hour), Until: &day, Verdict: "pass", Ports: []uint16{}, Origin: "jail", Failures: 1},
 		{Jail: "sshd", ID: "192.0.2.7", Prefix: "192.0.2.7/32", At: now.Add(-40 * time.Hour), Until: ended(now.Add(-39 * time.Hour)), EndedAt: ended(now.Add(-39 * time.Hour)), EndedBy: "paul", EndReason: "a member", Verdict: "drop", Ports: []uint16{22}, Origin: "jail", Failures: 5},
 		{Jail: "list:drop", ID: "198.51.100.0/24", Prefix: "198.51.100.0/24", Active: true, At: now, Ports: []uint16{}, Origin: "list"},
-	}, lists: []api.ListState{{Name: "drop", InForce: true, Entries: 1500}, {Name: "late"}}}
+	}, lists: []api.ListState{
+		{Name: "abuseipdb", InForce: true, Entries: 1500, Ports: []uint16{}, Packets: 4212, Members: 3, Allowed: 1, Fetched: ended(now.Add(-96 * time.Hour))},
+		{Name: "late", Ports: []uint16{25}}, {Name: "torn", Problem: evil}, {Name: "out", Dropped: true}}}
 }
 
 // client serves the guard until the test ends.
@@ -284,7 +286,7 @@ func TestManyAreChangedOnceSomebodyIsSure(t *testing.T) {
 		}
 	}
 	noted, err := s.store.Actions(t.Context(), 0, 100)
-	if err != nil || len(noted) != 6 || noted[5].Who != "marie" || noted[5].What != "ban" || noted[5].About != "192.0.2.7" || noted[5].Note != "30 d too much" {
+	if err != nil || len(noted) != 6 || noted[5].Who != "marie" || noted[5].What != "ban" || noted[5].About != "192.0.2.7" || noted[5].Note != "30d too much" {
 		t.Errorf("noted: %+v, %v", noted, err)
 	}
 	g.asked, g.refuse = nil, "192.0.2.7"

@@ -216,8 +216,9 @@ func testData(*testing.T) Data {
 		Reputation: func(context.Context) (api.Reputation, error) {
 			left, limit := 842, 1000
 			return api.Reputation{Service: "api.abuseipdb.com", Key: true, Lists: []api.FetchedList{
-				{Name: "abuseipdb", Source: "api.abuseipdb.com", Entries: 10000, Fetched: &began, Next: &soon, Handed: true}, {Name: "other", Source: evil, Error: evil, Refused: []string{evil}}},
-				Reports: api.ReportState{Enabled: true, Sent: 158, Quota: &left, Limit: &limit}}, nil
+				{Name: "abuseipdb", Source: "api.abuseipdb.com", Entries: 10000, Fetched: &began, Next: &soon, Handed: true}, {Name: "other", Source: evil, Error: evil, Refused: []string{evil}}, {Name: "late", Error: evil, Failures: 2}},
+				Reports: api.ReportState{Enabled: true, Sent: 158, Quota: &left, Limit: &limit, Doubles: 2, Unknown: 1, RestsUntil: &soon, Stopped: evil,
+					LeftOut: map[string]int64{"logged in": 3, "jail not reported": 12, evil: 1}}}, nil
 		},
 	}
 }
