@@ -172,11 +172,16 @@ func (c *catalogue) take(key serverKey, r *probe.Reading) *munin.Service {
 	return k.whole
 }
 
-// asked notes where a server is asked, and whether it answers: since is zero if it does.
+// asked notes where a server is asked, and whether it answers: since is zero if it does. It may have been silent before
+// somebody began to ask, in the session before this one.
 func (c *catalogue) asked(key serverKey, address string, since time.Time, why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s := c.server(key); s != nil && (s.Address != address || !s.Since.Equal(since) || s.Why != why) {
+	s := c.server(key)
+	if s != nil && !since.IsZero() && !s.Since.IsZero() && s.Since.Before(since) {
+		since = s.Since
+	}
+	if s != nil && (s.Address != address || !s.Since.Equal(since) || s.Why != why) {
 		s.Address, s.Since, s.Why, s.changed = address, since, why, true
 	}
 }
@@ -189,6 +194,15 @@ func (c *catalogue) asksOnly(asked []serverKey) {
 		if (s.Address != "" || !s.Since.IsZero()) && !slices.Contains(asked, key) {
 			s.Address, s.Since, s.Why, s.changed = "", time.Time{}, "", true
 		}
+	}
+}
+
+// willAsk notes where a server is asked of which nothing is known yet.
+func (c *catalogue) willAsk(key serverKey, address string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.server(key); s != nil && s.Address == "" {
+		s.Address, s.changed = address, true
 	}
 }
 

@@ -110,6 +110,11 @@ func TestServersThatAreNotAskedAnyMore(t *testing.T) {
 		c.asked(read("TTN", name, began.Add(-time.Minute)), "munin://192.0.2.10:4949", began, "connection refused")
 	}
 	c.asksOnly([]serverKey{{"TTN", "asked"}})
+	c.asked(serverKey{"TTN", "asked"}, "munin://192.0.2.10:4949", began.Add(time.Hour), "still refused")
+	if k := c.servers[serverKey{"TTN", "asked"}]; !k.Since.Equal(began) || k.Why != "still refused" {
+		t.Errorf("known %+v; it was silent before this session too", k.KnownNode)
+	}
+	c.willAsk(serverKey{"TTN", "new"}, "munin://192.0.2.11:4949")
 	all, err := s.servers()
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +123,7 @@ func TestServersThatAreNotAskedAnyMore(t *testing.T) {
 	for _, v := range all.Servers {
 		got[v.Group+"/"+v.Name] = v.State
 	}
-	want := map[string]string{"/web1": "idle", "Gandi/web1": "ok", "TTN/behind": "ok", "TTN/gone": "idle", "TTN/asked": "unknown"}
+	want := map[string]string{"/web1": "idle", "Gandi/web1": "ok", "TTN/behind": "ok", "TTN/gone": "idle", "TTN/asked": "unknown", "TTN/new": "unknown"}
 	if !maps.Equal(got, want) {
 		t.Errorf("states %v, want %v", got, want)
 	}

@@ -117,7 +117,12 @@ func (s *supervisor) newestOf(group, node string) (newest time.Time) {
 func (s *supervisor) noteNodes(ctx context.Context) {
 	for {
 		for _, n := range s.nodes.States() {
-			s.known.asked(serverKey{n.Group, n.Node}, n.Address, n.FailedAt, tocsin.Printable(n.Why))
+			key := serverKey{n.Group, n.Node}
+			if n.Readings == 0 {
+				s.known.willAsk(key, n.Address)
+				continue
+			}
+			s.known.asked(key, n.Address, n.FailedAt, tocsin.Printable(n.Why))
 		}
 		if !pause(ctx, nodeTick) {
 			return

@@ -89,7 +89,7 @@ func (s *supervisor) servers() (api.Servers, error) {
 func (s *supervisor) wireServer(key serverKey, k *knownServer) api.Server {
 	state := "ok"
 	switch {
-	case !k.Since.IsZero():
+	case !k.Since.IsZero(), k.Address != "" && k.Seen.IsZero():
 		state = "unknown"
 	case key == s.own || k.Address != "":
 	case k.isVirtual():
