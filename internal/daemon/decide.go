@@ -367,6 +367,9 @@ func (g *Guard) tell(d *tocsin.Decision) {
 			args = append(args, "for", dur.String(), "until", d.Until.Format(time.RFC3339))
 		}
 	}
+	if d.By != "" {
+		args = append(args, "by", tocsin.Printable(d.By))
+	}
 	g.log.Info(verb, args...)
 }
 

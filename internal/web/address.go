@@ -143,9 +143,9 @@ func (s *Server) showAddress(w http.ResponseWriter, r *http.Request, v *visitor,
 		s.fail(w, r, http.StatusNotFound, "page.error.nothing")
 		return
 	}
-	a := answerer{s: s, l: s.locale(r), now: time.Now(), y: y, about: about, v: v}
+	a := answerer{s: s, l: s.locale(r), now: time.Now(), y: y, about: about, v: v, given: r.URL.Query().Get("print") == "1"}
 	page := a.page(r.Context())
-	page.Wrong, page.Print, page.Path = wrong, r.URL.Query().Get("print") == "1", "/address/"+segment(about.name)
+	page.Wrong, page.Print, page.Path = wrong, a.given, "/address/"+segment(about.name)
 	if v.May(account.SeeAddresses) {
 		if err := a.deeds(r.Context(), page); err != nil {
 			s.broken(w, r, err)
@@ -174,6 +174,7 @@ type answerer struct {
 	about   subject
 	v       *visitor
 	persons []string // names to be shortened
+	given   bool     // the page is given away: nobody of ours is named
 }
 
 func (a *answerer) page(ctx context.Context) *addressPage {
@@ -283,29 +284,36 @@ func (a *answerer) banned(b *api.Ban) string {
 		key = "page.address.bannedports"
 	}
 	if b.Until == nil {
-		return a.l.T(key+"ever", "addr", name, "ports", portsText(b.Ports, a.l))
+		return a.l.T(key+"ever", "n", len(b.Ports), "addr", name, "ports", portsText(b.Ports, a.l))
 	}
-	return a.l.T(key, "addr", name, "ports", portsText(b.Ports, a.l), "until", a.l.At(*b.Until, a.now), "left", b.Until.Sub(a.now))
+	return a.l.T(key, "n", len(b.Ports), "addr", name, "ports", portsText(b.Ports, a.l), "until", a.l.At(*b.Until, a.now), "left", b.Until.Sub(a.now))
 }
 
 func (a *answerer) allowed(w *api.Allow) string {
-	key, by := "page.address.allowed.setting", w.Origin
-	if w.Origin == "operator" {
-		key, by = "page.address.allowed.hand", cmp.Or(w.By, "?")
-	} else if w.Origin == "configuration" {
-		key = "page.address.allowed.configuration"
+	name := w.Prefix
+	if p, err := netip.ParsePrefix(name); err == nil {
+		name = tocsin.PrefixString(p)
 	}
-	text := a.l.T(key, "addr", w.Prefix, "by", by)
+	key := "page.address.allowed.setting"
+	switch {
+	case a.given:
+		key = "page.address.allowed.plain"
+	case w.Origin == "configuration":
+		key = "page.address.allowed.configuration"
+	case w.Origin == "operator":
+		key = "page.address.allowed.hand"
+	}
+	text := a.l.T(key, "addr", name, "by", w.By, "why", w.Origin)
 	if w.Jail != "" {
 		text += " " + a.l.T("page.address.allowed.jail", "jail", w.Jail)
 	}
 	if w.Until != nil {
 		text += " " + a.l.T("page.address.allowed.until", "until", a.l.At(*w.Until, a.now))
 	}
-	if w.Note != "" && a.v.May(account.SeeAddresses) {
+	if w.Note != "" && a.v.May(account.SeeAddresses) && !a.given {
 		text += " " + a.l.T("page.address.allowed.note", "note", w.Note)
 	}
-	return text
+	return text + "."
 }
 
 // because says why there was a ban.
@@ -316,12 +324,15 @@ func (a *answerer) because(ctx context.Context, b *api.Ban) string {
 		long = a.l.T("page.address.for", "for", b.Until.Sub(b.At))
 	}
 	if b.Origin != tocsin.ByJail.String() || b.Failures == 0 {
+		if a.given {
+			return a.l.T("page.address.decided", "at", at, "for", long)
+		}
 		who := cmp.Or(b.By, b.Origin)
 		return a.l.T("page.address.byhand", "at", at, "for", long, "by", who, "why", b.Reason)
 	}
 	text := a.l.T("page.address.because", "at", at, "for", long, "jail", b.Jail, "n", b.Failures)
 	if n := len(b.Evidence); n > 1 && n == b.Failures {
-		text += " " + a.l.T("page.address.within2", "span", b.Evidence[n-1].At.Sub(b.Evidence[0].At).Abs())
+		text += " " + a.l.T("page.address.within2", "span", max(b.Evidence[n-1].At.Sub(b.Evidence[0].At).Abs(), time.Second))
 	}
 	if j, err := a.s.o.Guard.Jail(ctx, b.Jail); err == nil {
 		find := time.Duration(j.FindSeconds * float64(time.Second))
@@ -377,6 +388,9 @@ func (a *answerer) history(page *addressPage) {
 				row.For = a.l.Duration(b.Until.Sub(b.At))
 			}
 			of := ban{Until: b.Until, Ended: b.EndedAt, EndedBy: b.EndedBy, Active: b.Active}
+			if a.given {
+				of.EndedBy = ""
+			}
 			row.End = endText(&of, a.l, a.now)
 			page.Former = append(page.Former, row)
 		}

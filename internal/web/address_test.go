@@ -69,9 +69,16 @@ func TestPrintedVersionTellsNothingOfOthers(t *testing.T) {
 	g.listed = []api.Listed{{List: "drop", Entry: "192.0.2.0/24", Blocked: true}}
 	a := s.as("marie").get("/address/192.0.2.7?print=1")
 	checkPage(t, "the printed version", a)
-	for _, secret := range []string{"zoraide", "marianne", "Failed password", "abuseipdb", "drop", "Who did what", "<form method=\"post\" action=\"/address"} {
+	for _, secret := range []string{"zoraide", "marianne", "Failed password", "abuseipdb", "drop", "Who did what", "paul", "a member", "<form method=\"post\" action=\"/address"} {
 		if strings.Contains(a.text, secret) {
 			t.Errorf("the printed version tells %q", secret)
+		}
+	}
+	g.allow = &api.Allow{Prefix: "203.0.113.9/32", Origin: "operator", By: "zoraide", Note: "secret"}
+	for _, path := range []string{"/address/203.0.113.9?print=1"} {
+		b := s.as("marie").get(path)
+		if strings.Contains(b.text, "zoraide") || strings.Contains(b.text, "secret") || strings.Contains(b.text, "paul") || !strings.Contains(b.text, "by a decision of the administrators") {
+			t.Error("the printed version tells who decided")
 		}
 	}
 	if !strings.Contains(a.spaced(), "3 failed logins were seen within 41 s") {

@@ -729,7 +729,7 @@ func (s *Server) changeBan(r *http.Request, v *visitor, do, id string, long time
 	case "unban":
 		_, err = s.o.Guard.Unban(ctx, api.UnbanRequest{Prefix: id, Reason: reason, By: by})
 	case "allow":
-		_, err = s.o.Guard.Allow(ctx, api.AllowRequest{Prefix: id, Seconds: long.Seconds(), Note: cmp.Or(reason, "allowed on the pages"), By: by})
+		_, err = s.o.Guard.Allow(ctx, api.AllowRequest{Prefix: id, Seconds: long.Seconds(), Note: reason, By: by})
 		note = daysNote(long)
 	case "ban":
 		_, err = s.o.Guard.Ban(ctx, api.BanRequest{Prefix: id, Seconds: long.Seconds(), Reason: cmp.Or(reason, "banned on the pages"), By: by})
