@@ -160,15 +160,25 @@ type Night struct {
 	Schema   string      `json:"schema"`
 	Since    time.Time   `json:"since"`
 	Until    time.Time   `json:"until"`
+	Title    string      `json:"title"` // in words, as the digest in the morning says it
+	Text     string      `json:"text"`
 	Servers  int         `json:"servers"`
 	Unknown  []Server    `json:"unknown"` // that do not answer now
 	Open     []Alert     `json:"open"`    // still wrong
 	Over     []Alert     `json:"over"`    // was wrong since, and is over
 	Bans     int         `json:"bans"`    // since, by the guard of this machine; -1: it cannot be asked
-	Jails    []NightJail `json:"jails"`   // the busiest first
+	Usual    *NightUsual `json:"usual"`   // bans in the same hours of past days; null: not known
+	Reported int         `json:"reported"`
+	Jails    []NightJail `json:"jails"` // the busiest first
 	Reboots  []NightMark `json:"reboots"`
 	Upgrades []NightMark `json:"upgrades"`
 	Problems []string    `json:"problems"` // why something is missing
+}
+
+// NightUsual is how many bans are usual.
+type NightUsual struct {
+	Low  int `json:"low"`
+	High int `json:"high"`
 }
 
 // NightJail counts the bans of a jail.

@@ -14,7 +14,6 @@ import (
 	"tocsin/internal/config"
 	"tocsin/internal/locale"
 	"tocsin/internal/store"
-	"tocsin/internal/tsdb"
 )
 
 // This file is what the watch process answers about warnings.
@@ -24,7 +23,6 @@ const (
 	longestSilence = 90 * 24 * time.Hour
 	longestNote    = 500 // bytes
 	nightMost      = 500 // incidents that are over
-	nightBans      = 10_000
 )
 
 // warnings are the operations of the session that runs.
@@ -259,113 +257,4 @@ func (a *alerter) since(ctx context.Context, from time.Time) ([]tocsin.Incident,
 	all = append(all, ended...)
 	slices.SortFunc(all, func(x, y tocsin.Incident) int { return cmp.Or(cmp.Compare(y.Worst, x.Worst), worst(x, y)) })
 	return all, err
-}
-
-// evening is yesterday's, when the night began.
-func evening(now time.Time) time.Time {
-	return time.Date(now.Year(), now.Month(), now.Day()-1, 20, 0, 0, 0, now.Location())
-}
-
-// night is what happened since.
-func (s *supervisor) night(ctx context.Context, since time.Time, l *locale.Locale) (api.Night, error) {
-	now := time.Now()
-	if since.IsZero() {
-		since = evening(now)
-	}
-	n := api.Night{
-		Schema: api.SchemaNight, Since: since, Until: now, Unknown: []api.Server{}, Open: []api.Alert{}, Over: []api.Alert{},
-		Jails: []api.NightJail{}, Reboots: []api.NightMark{}, Upgrades: []api.NightMark{}, Problems: []string{},
-	}
-	servers, err := s.servers()
-	if err != nil {
-		return n, err
-	}
-	n.Servers = len(servers.Servers)
-	for _, v := range servers.Servers {
-		if v.State == "unknown" {
-			n.Unknown = append(n.Unknown, v)
-		}
-	}
-	incidents, err := s.alerts.since(ctx, since)
-	if err != nil {
-		return n, err
-	}
-	for i := range incidents {
-		v := wireAlert(&incidents[i], l)
-		if v.Ended == nil {
-			n.Open = append(n.Open, v)
-		} else {
-			n.Over = append(n.Over, v)
-		}
-	}
-	s.nightBans(ctx, &n)
-	if err := s.nightMarks(ctx, &n); err != nil {
-		n.Problems = append(n.Problems, tocsin.Printable(err.Error()))
-	}
-	return n, nil
-}
-
-// nightBans asks the guard whom it banned.
-func (s *supervisor) nightBans(ctx context.Context, n *api.Night) {
-	bans, err := s.w.guard.Bans(ctx, api.BansQuery{All: true, Since: n.Until.Sub(n.Since), Limit: nightBans})
-	if err != nil {
-		n.Bans = -1
-		n.Problems = append(n.Problems, "the guard cannot be asked: "+tocsin.Printable(err.Error()))
-		return
-	}
-	jails := map[string]int{}
-	for _, b := range bans.Bans {
-		if !b.At.Before(n.Since) {
-			jails[b.Jail]++
-			n.Bans++
-		}
-	}
-	for name, count := range jails {
-		n.Jails = append(n.Jails, api.NightJail{Jail: name, Bans: count})
-	}
-	slices.SortFunc(n.Jails, func(a, b api.NightJail) int { return cmp.Or(cmp.Compare(b.Bans, a.Bans), cmp.Compare(a.Jail, b.Jail)) })
-}
-
-// nightMarks finds reboots by how long servers are up, and upgrades by packages that wait no more.
-func (s *supervisor) nightMarks(ctx context.Context, n *api.Night) error {
-	up, err := s.db.Last(ctx, matcher("__name__", tsdb.Metric), matcher("service", "uptime"), matcher("field", "uptime"))
-	if err != nil {
-		return err
-	}
-	for _, v := range up {
-		at := time.UnixMilli(v.T).Add(-time.Duration(v.V * 24 * float64(time.Hour)))
-		if at.After(n.Since) && at.Before(n.Until) {
-			n.Reboots = append(n.Reboots, api.NightMark{Group: v.Labels.Get("group"), Server: v.Labels.Get("node"), At: at.Truncate(time.Second)})
-		}
-	}
-	waiting, err := s.db.Last(ctx, matcher("__name__", tsdb.Metric), matcher("service", "apt"), matcher("field", "pending"))
-	if err != nil {
-		return err
-	}
-	for _, v := range waiting {
-		series := tocsin.Series{Group: v.Labels.Get("group"), Node: v.Labels.Get("node"), Service: "apt", Field: "pending"}
-		points, err := s.db.Read(ctx, series, n.Since, n.Until, 10*time.Minute)
-		if err != nil {
-			return err
-		}
-		if m, ok := upgraded(points); ok {
-			m.Group, m.Server = series.Group, series.Node
-			n.Upgrades = append(n.Upgrades, m)
-		}
-	}
-	for _, marks := range [][]api.NightMark{n.Reboots, n.Upgrades} {
-		slices.SortFunc(marks, func(a, b api.NightMark) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Server, b.Server)) })
-	}
-	return nil
-}
-
-// upgraded finds how many packages less wait, and when the last of them were installed.
-func upgraded(points []tsdb.Point) (m api.NightMark, ok bool) {
-	for i := 1; i < len(points); i++ {
-		if less := points[i-1].Avg - points[i].Avg; less >= 0.5 {
-			m.Count += int(math.Round(less))
-			m.At = time.UnixMilli(points[i].T)
-		}
-	}
-	return m, m.Count > 0
 }

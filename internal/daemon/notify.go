@@ -25,7 +25,7 @@ func (s *supervisor) newNotifier(ctx context.Context, host string) (*telling.Not
 	o := telling.Options{
 		Contacts: s.contacts(), Mail: telling.Mail{From: s.conf.Mail.From, Server: s.conf.Mail.Server, PasswordFile: s.conf.Mail.PasswordFile},
 		URL: s.conf.Web.URL, Host: host, Version: s.w.o.Version, Outbox: s.w.store, Log: s.log, Command: s.runCommand, Sendmail: s.sendmail, Title: s.titleOf,
-		Night: s.nightOf, Deadman: s.conf.Watch.Deadman, Alive: s.alive, Dial: s.w.o.dial,
+		Night: s.nightOf, Picture: s.bansPicture, Deadman: s.conf.Watch.Deadman, Alive: s.alive, Dial: s.w.o.dial,
 	}
 	n, err := telling.New(ctx, o)
 	if err != nil {
@@ -138,48 +138,6 @@ func (s *supervisor) newestSeen() (time.Time, error) {
 		return time.Time{}, err
 	}
 	return *d.Seen, nil
-}
-
-// maxNightBans is how many bans are counted for a digest.
-const maxNightBans = 10_000
-
-// nightOf gathers what happened for a digest.
-func (s *supervisor) nightOf(ctx context.Context, from, to time.Time) (telling.Night, error) {
-	n := telling.Night{From: from, To: to, Bans: -1}
-	var err error
-	if n.Incidents, err = s.alerts.since(ctx, from); err != nil {
-		return n, err
-	}
-	servers, err := s.servers()
-	if err != nil {
-		return n, err
-	}
-	for _, v := range servers.Servers {
-		switch v.State {
-		case "ok":
-			n.Servers++
-		case "unknown":
-			n.Servers++
-			n.Silent++
-		}
-	}
-	n.Bans = s.bansSince(ctx, from, to)
-	return n, nil
-}
-
-// bansSince counts the guard's bans of a time; -1 where it cannot be asked.
-func (s *supervisor) bansSince(ctx context.Context, from, to time.Time) int {
-	bans, err := s.w.guard.Bans(ctx, api.BansQuery{All: true, Since: time.Since(from), Limit: maxNightBans})
-	if err != nil {
-		return -1
-	}
-	n := 0
-	for _, b := range bans.Bans {
-		if !b.At.Before(from) && b.At.Before(to) {
-			n++
-		}
-	}
-	return n
 }
 
 // notifying are the answers about who is told.

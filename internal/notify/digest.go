@@ -8,21 +8,31 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"tocsin"
 	"tocsin/internal/locale"
 )
 
-// Night is what happened in a night, for the digest.
+// Night is what happened in a night, for the digest and for whoever asks.
 type Night struct {
 	From, To  time.Time
 	Servers   int               // that are supervised
-	Silent    int               // of them without news now
+	Silent    []string          // those of them without news now
 	Incidents []tocsin.Incident // that were open at some time, the worst first
 	Bans      int               // addresses that were banned; -1: nobody knows
 	Usual     [2]int            // bans of such a night, from and to; zero: not known
 	Reported  int               // addresses that were reported
+	Reboots   []Event           // servers that were restarted
+	Upgrades  []Event           // servers of which packages were upgraded
+}
+
+// Event is something that happened on a server.
+type Event struct {
+	Server string
+	At     time.Time
+	N      int // packages
 }
 
 // attention says how many incidents somebody should look at: those that are not over, and those that were not small.
@@ -35,8 +45,14 @@ func (n *Night) attention() (all []tocsin.Incident) {
 	return all
 }
 
-// maxDigest is how many incidents a digest names.
-const maxDigest = 15
+// longestNight is how long a time is called a night.
+const longestNight = 24 * time.Hour
+
+// Bounds of one screen.
+const (
+	maxDigest = 15 // incidents that are named
+	maxEvents = 6  // servers of one line
+)
 
 // Text writes a night on one screen: a subject and lines of at most 72 columns, as far as words allow. url is that of the
 // pages, "" where there are none.
@@ -50,7 +66,11 @@ func (n *Night) Text(l *locale.Locale, url string) (subject, text string) {
 		subject += " — " + l.T("notify.digest.banned", "n", n.Bans)
 	}
 	var w writer
-	w.paragraph(l.T("notify.digest.night", "from", l.Date(n.From, n.To)+" "+l.Clock(n.From), "to", l.Clock(n.To)))
+	from, to, key := l.Date(n.From, n.To)+" "+l.Clock(n.From), l.Clock(n.To), "notify.digest.night"
+	if n.To.Sub(n.From) > longestNight {
+		to, key = l.Date(n.To, n.To)+" "+to, "notify.digest.time"
+	}
+	w.paragraph(l.T(key, "from", from, "to", to))
 	if len(all) > 0 {
 		lines := []string{l.T("notify.digest.look")}
 		for _, in := range all[:min(len(all), maxDigest)] {
@@ -86,8 +106,8 @@ func (n *Night) sums(l *locale.Locale, fine bool) (lines []string) {
 		key = "notify.digest.all"
 	}
 	lines = append(lines, l.T(key, "n", n.Servers))
-	if n.Silent > 0 {
-		lines = append(lines, l.T("notify.digest.silent", "n", n.Silent))
+	if len(n.Silent) > 0 {
+		lines = append(lines, l.T("notify.digest.silent", "n", len(n.Silent), "names", l.AndMore(n.Silent, maxEvents)))
 	}
 	if n.Bans >= 0 {
 		line := l.T("notify.digest.bans", "n", n.Bans)
@@ -99,7 +119,46 @@ func (n *Night) sums(l *locale.Locale, fine bool) (lines []string) {
 		}
 		lines = append(lines, line+".")
 	}
+	return append(lines, n.events(l)...)
+}
+
+// events are the servers that were restarted or upgraded.
+func (n *Night) events(l *locale.Locale) (lines []string) {
+	var names []string
+	for _, e := range n.Reboots {
+		names = append(names, e.Server+" ("+l.At(e.At, n.To)+")")
+	}
+	if len(names) > 0 {
+		lines = append(lines, l.T("notify.digest.reboots", "names", l.AndMore(names, maxEvents)))
+	}
+	names = nil
+	for _, e := range n.Upgrades {
+		names = append(names, e.Server+" ("+l.T("notify.digest.packages", "n", e.N)+")")
+	}
+	if len(names) > 0 {
+		lines = append(lines, l.T("notify.digest.upgrades", "names", l.AndMore(names, maxEvents)))
+	}
 	return lines
+}
+
+// maxPicture is the most bytes that a digest's picture may have: it waits in the outbox, and goes to telephones.
+const maxPicture = 15 << 10
+
+// picture is the digest's for a reader, nil where there is none.
+func (n *Notifier) picture(ctx context.Context, p *person, to time.Time) []byte {
+	if n.o.Picture == nil || len(p.Mail) == 0 {
+		return nil
+	}
+	data, err := n.o.Picture(ctx, p.Locale, to)
+	switch {
+	case err != nil:
+		n.o.Log.Warn("the digest goes without its picture", "contact", p.Name, "err", err)
+		return nil
+	case len(data) > maxPicture:
+		n.o.Log.Warn("the digest goes without its picture, which is too big", "contact", p.Name, "n", len(data))
+		return nil
+	}
+	return data
 }
 
 // eveningBefore is when a night begins: at eight in the evening before it ends.
@@ -144,6 +203,7 @@ func (n *Notifier) makeDigest(ctx context.Context, p *person, at time.Time) erro
 		return err
 	}
 	subject, text := night.Text(p.Locale, n.o.URL)
+	picture := n.picture(ctx, p, at)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var add []tocsin.Notice
@@ -152,7 +212,11 @@ func (n *Notifier) makeDigest(ctx context.Context, p *person, at time.Time) erro
 		if w.via == "command" {
 			continue // Munin's commands are for what is wrong
 		}
-		add = append(add, tocsin.Notice{Contact: p.Name, Via: w.via, Kind: kindDigest, Made: now, Due: now, Body: encodeBody(body{Subject: "Tocsin" + colon(p.Locale) + subject, Text: text})})
+		b := body{Subject: "Tocsin" + colon(p.Locale) + subject, Text: text}
+		if strings.HasPrefix(w.via, "mail:") {
+			b.Picture = picture
+		}
+		add = append(add, tocsin.Notice{Contact: p.Name, Via: w.via, Kind: kindDigest, Made: now, Due: now, Body: encodeBody(b)})
 	}
 	return n.queue(ctx, add, nil)
 }

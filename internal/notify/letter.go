@@ -37,6 +37,7 @@ type body struct {
 	First   bool    `json:"first,omitempty"`   // the contact knows nothing of it yet
 	Subject string  `json:"subject,omitempty"` // of a digest
 	Text    string  `json:"text,omitempty"`
+	Picture []byte  `json:"picture,omitempty"` // of a digest that goes by mail: PNG
 }
 
 func encodeBody(b body) []byte {
@@ -142,6 +143,7 @@ type letter struct {
 	over    bool
 	at      time.Time
 	change  *change // nil: it is about no single incident
+	picture []byte  // PNG, for mail; nil: none
 }
 
 // tell writes about what an incident did.
@@ -259,6 +261,9 @@ func (n *Notifier) trial(p *person) *letter {
 		text: w.String(), at: time.Now(), urgency: tocsin.Soon, url: n.o.URL}
 }
 
+// pictureID is what a message calls the picture that it brings along.
+const pictureID = "bans@tocsin"
+
 // columns is the width of text in mail.
 const columns = 72
 
@@ -305,8 +310,8 @@ func (w *writer) wrapped(line, indent string) {
 func (w *writer) String() string { return w.b.String() }
 
 // htmlOf is the same words as text, for programs that show no plain text: paragraphs, lists and links, nothing else. It has
-// no style, no picture and nothing that would be fetched.
-func htmlOf(lang, text string) string {
+// no style, and nothing that would be fetched. alt is what a picture that the message brings along shows; "" for none.
+func htmlOf(lang, text, alt string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "<!DOCTYPE html>\n<html lang=\"%s\"><head><meta charset=\"utf-8\"><title>Tocsin</title></head><body>\n", html.EscapeString(lang))
 	for _, p := range strings.Split(strings.TrimSpace(text), "\n\n") {
@@ -323,6 +328,9 @@ func htmlOf(lang, text string) string {
 			b.WriteString(safe)
 		}
 		b.WriteString("</p>\n")
+	}
+	if alt != "" {
+		fmt.Fprintf(&b, "<p><img src=\"cid:%s\" alt=\"%s\"></p>\n", pictureID, html.EscapeString(alt))
 	}
 	b.WriteString("</body></html>\n")
 	return b.String()

@@ -141,7 +141,14 @@ func (m *mailer) message(l *letter) (*mail.Msg, error) {
 	}
 	text := l.text + "\n-- \n" + m.p.Locale.T("notify.footer", "host", m.n.o.Host, "contact", m.p.Name) + "\n"
 	msg.SetBodyString(mail.TypeTextPlain, text)
-	msg.AddAlternativeString(mail.TypeTextHTML, htmlOf(m.p.Locale.Tag(), text))
+	alt := ""
+	if l.picture != nil {
+		alt = m.p.Locale.T("notify.digest.picture")
+		if err := msg.EmbedReader("bans.png", bytes.NewReader(l.picture), mail.WithFileContentID("<"+pictureID+">"), mail.WithFileContentType("image/png")); err != nil {
+			return nil, permanent{fmt.Errorf("the picture: %w", err)}
+		}
+	}
+	msg.AddAlternativeString(mail.TypeTextHTML, htmlOf(m.p.Locale.Tag(), text, alt))
 	return msg, nil
 }
 

@@ -1,8 +1,11 @@
 package notify
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
+	"errors"
 	"io"
 	"math"
 	"mime"
@@ -10,6 +13,7 @@ import (
 	"mime/quotedprintable"
 	"net"
 	"net/mail"
+	"net/textproto"
 	"os"
 	"path/filepath"
 	"slices"
@@ -446,5 +450,95 @@ func TestSecrets(t *testing.T) {
 	}
 	if _, err := readSecret(filepath.Join(dir, "none")); err == nil {
 		t.Error("a file that is not there")
+	}
+}
+
+// A digest brings its picture along: nothing is fetched, and who sees no picture reads what it shows.
+func TestDigestWithPicture(t *testing.T) {
+	c := contact("ca")
+	c.Mail = []string{"ca@exemple.org"}
+	n, err := New(t.Context(), Options{Contacts: []Contact{c}, Outbox: newBox(), Mail: Mail{From: "tocsin@exemple.org", Server: "sendmail"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := n.newMailer(n.people[0], "ca@exemple.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	picture := []byte("\x89PNG\r\n\x1a\n picture")
+	msg, err := m.message(&letter{kind: kindDigest, subject: "Tocsin", text: "Tout va bien.\n", at: began, picture: picture})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if _, err := msg.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	parts := map[string]string{}
+	whole, err := mail.ReadMessage(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var walk func(header map[string][]string, body io.Reader)
+	walk = func(header map[string][]string, body io.Reader) {
+		kind, params, err := mime.ParseMediaType(textproto.MIMEHeader(header).Get("Content-Type"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(kind, "multipart/") {
+			if textproto.MIMEHeader(header).Get("Content-Transfer-Encoding") == "base64" {
+				body = base64.NewDecoder(base64.StdEncoding, body)
+			}
+			text, err := io.ReadAll(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts[kind+textproto.MIMEHeader(header).Get("Content-ID")] = string(text)
+			return
+		}
+		for r := multipart.NewReader(body, params["boundary"]); ; {
+			p, err := r.NextPart()
+			if err != nil {
+				return
+			}
+			walk(p.Header, p)
+		}
+	}
+	walk(whole.Header, whole.Body)
+	if len(parts) != 3 || parts["image/png<bans@tocsin>"] != string(picture) ||
+		!strings.Contains(parts["text/html"], `<img src="cid:bans@tocsin" alt="Bannissements en 24 h, sur 30 jours">`) ||
+		!strings.HasPrefix(parts["text/plain"], "Tout va bien.") {
+		t.Errorf("parts %q", parts)
+	}
+}
+
+// A picture that is too big, or that cannot be drawn, keeps no digest back.
+func TestPictureOfDigest(t *testing.T) {
+	c := contact("ca")
+	c.Mail = []string{"ca@exemple.org"}
+	for name, tt := range map[string]struct {
+		data []byte
+		err  error
+		want int
+	}{"good": {make([]byte, 100), nil, 100}, "big": {make([]byte, maxPicture+1), nil, 0}, "none": {}, "failed": {nil, errors.New("no store"), 0}} {
+		n, err := New(t.Context(), Options{
+			Contacts: []Contact{c}, Outbox: newBox(), Mail: Mail{From: "tocsin@exemple.org", Server: "sendmail"},
+			Night:   func(_ context.Context, from, to time.Time) (Night, error) { return Night{From: from, To: to}, nil },
+			Picture: func(context.Context, *locale.Locale, time.Time) ([]byte, error) { return tt.data, tt.err },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.makeDigest(t.Context(), n.people[0], began); err != nil {
+			t.Fatal(err)
+		}
+		w := n.people[0].ways[0]
+		if len(w.queue) != 1 {
+			t.Fatalf("%s: %d messages wait", name, len(w.queue))
+		}
+		l, err := n.compose(n.people[0], w, w.queue)
+		if err != nil || len(l.picture) != tt.want || l.text == "" {
+			t.Errorf("%s: picture of %d bytes, %v; want %d", name, len(l.picture), err, tt.want)
+		}
 	}
 }

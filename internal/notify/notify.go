@@ -71,7 +71,9 @@ type Options struct {
 	// Title knows a service's title and category; nil: nobody does.
 	Title func(tocsin.Series) (title, category string)
 	// Night tells what happened, for the digest; nil: there is none.
-	Night   func(ctx context.Context, from, to time.Time) (Night, error)
+	Night func(ctx context.Context, from, to time.Time) (Night, error)
+	// Picture draws the bans of the days before a time as PNG, for the digest by mail; nil, or no bytes: there is none.
+	Picture func(ctx context.Context, l *locale.Locale, to time.Time) ([]byte, error)
 	Deadman string       // URL; "": none
 	Alive   func() error // why Deadman must not be asked now
 	Log     *slog.Logger

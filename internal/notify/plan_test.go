@@ -314,7 +314,8 @@ func TestNightText(t *testing.T) {
 	to := time.Date(2026, 11, 21, 7, 0, 0, 0, time.UTC)
 	mail2 := tocsin.Incident{ID: 1042, Rule: "silent", Node: "mail2", Worst: tocsin.Critical, Began: to.Add(-260 * time.Minute), Ended: to.Add(-248 * time.Minute)}
 	disk := tocsin.Incident{ID: 1038, Rule: "x", Node: "web3", Worst: tocsin.Warning, Level: tocsin.Warning, Series: tocsin.Series{Service: "df", Field: "_var"}, Label: "/var\n", Limit: ":90", Value: 91, Began: to.Add(-48 * time.Hour)}
-	n := Night{From: to.Add(-11 * time.Hour), To: to, Servers: 32, Silent: 1, Incidents: []tocsin.Incident{disk, mail2, {Ended: to, Worst: tocsin.Unknown}}, Bans: 96, Usual: [2]int{80, 120}, Reported: 88}
+	n := Night{From: to.Add(-11 * time.Hour), To: to, Servers: 32, Silent: []string{"mail2"}, Incidents: []tocsin.Incident{disk, mail2, {Ended: to, Worst: tocsin.Unknown}}, Bans: 96, Usual: [2]int{80, 120}, Reported: 88,
+		Reboots: []Event{{Server: "web4\x1b", At: to.Add(-4 * time.Hour)}}, Upgrades: []Event{{Server: "web4", N: 12}, {Server: "web5", N: 1}}}
 	for _, tt := range []struct {
 		lang, subject, text string
 	}{{"fr", "2 choses à voir — 96 adresses bannies cette nuit", `La nuit du 20 nov. 20:00 à 07:00.
@@ -324,8 +325,10 @@ func TestNightText(t *testing.T) {
 * #1042 mail2 sans nouvelles (02:40, fini après 12_min)
 
 Tout le reste va bien, sur 32 serveurs.
-1 serveur est sans nouvelles.
+1 serveur est sans nouvelles_: mail2.
 96 adresses bannies (d’habitude 80 à 120), 88 signalées.
+Redémarrages_: web4\x1b (03:00).
+Mises à jour_: web4 (12 paquets) et web5 (1 paquet).
 
 https://t.example/alerts
 `}, {"en", "2 things to look at — 96 addresses banned last night", `The night from 20 Nov 20:00 to 07:00.
@@ -335,8 +338,10 @@ To look at
 * #1042 mail2 without news (02:40, over after 12~min)
 
 All the rest is well, on 32 servers.
-1 server is without news.
+1 server is without news: mail2.
 96 addresses banned (usually 80 to 120), 88 reported.
+Restarted: web4\x1b (03:00).
+Upgraded: web4 (12 packages) and web5 (1 package).
 
 https://t.example/alerts
 `}} {
@@ -345,6 +350,10 @@ https://t.example/alerts
 		if subject != tt.subject || text != tt.text {
 			t.Errorf("got %q\n%s\nwant %q\n%s", subject, text, tt.subject, tt.text)
 		}
+	}
+	days := Night{From: to.Add(-72 * time.Hour), To: to, Bans: -1}
+	if subject, text := days.Text(french, ""); subject != "tout va bien" || !strings.HasPrefix(text, "Du 18 nov. 07:00 au 21 nov. 07:00.\n\n") {
+		t.Errorf("three days: %q\n%s", subject, text)
 	}
 	for range 40 {
 		n.Incidents = append(n.Incidents, disk)

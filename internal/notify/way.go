@@ -256,7 +256,7 @@ func (n *Notifier) compose(p *person, w *way, batch []tocsin.Notice) (*letter, e
 	case len(batch) > 1:
 		return n.rest(p, all, m), nil
 	case m.Kind == kindDigest:
-		return &letter{id: m.ID, kind: kindDigest, subject: b.Subject, title: b.Subject, text: b.Text, at: m.Made}, nil
+		return &letter{id: m.ID, kind: kindDigest, subject: b.Subject, title: b.Subject, text: b.Text, at: m.Made, picture: b.Picture}, nil
 	case b.Change == nil:
 		return nil, permanent{errors.New("the message in the outbox says nothing")}
 	}
