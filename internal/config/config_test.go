@@ -141,6 +141,7 @@ url = "https://tocsin.asso.example/"
 title = "Association Exemple"
 language = "fr"
 proxies = ["127.0.0.1"]
+proxy_secret_file = "/etc/tocsin/proxy-secret"
 user_header = "Remote-User"
 bans = false
 [web.oidc]
@@ -208,7 +209,7 @@ func TestParseWhole(t *testing.T) {
 			Remotes: []Remote{{URL: "https://prometheus.example/api/v1/write", TokenFile: "/etc/tocsin/remote"}},
 		},
 		Mail: Mail{Server: "sendmail"},
-		Web: Web{URL: "https://tocsin.asso.example", Title: "Association Exemple", Language: "fr", Proxies: []netip.Prefix{prefix("127.0.0.1/32")}, UserHeader: "Remote-User",
+		Web: Web{URL: "https://tocsin.asso.example", Title: "Association Exemple", Language: "fr", Proxies: []netip.Prefix{prefix("127.0.0.1/32")}, ProxySecretFile: "/etc/tocsin/proxy-secret", UserHeader: "Remote-User",
 			OIDC: OIDC{Issuer: "https://login.asso.example/realms/asso", Name: "Compte de l’asso", ClientID: "tocsin", SecretFile: "/etc/tocsin/oidc",
 				Claim: "realm_access.roles", Admin: []string{"sysadmins"}, Support: []string{"helpers"}, Board: []string{"board", "members"}}},
 		Retention: Retention{Evidence: 30 * day, Bans: 60 * day, Logins: 10 * day, Samples: 7 * day, Samples5m: 365 * day, Samples1h: 5 * 365 * day},
@@ -230,8 +231,8 @@ func TestParseWhole(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	if len(places) != 47 {
-		t.Errorf("%d places outside the tables of which there are several, want those of 47 keys: %v", len(places), places)
+	if len(places) != 48 {
+		t.Errorf("%d places outside the tables of which there are several, want those of 48 keys: %v", len(places), places)
 	}
 }
 

@@ -260,6 +260,8 @@ var keys = []Key{
 		set: prefixes(func(t target) *[]netip.Prefix { return &t.config.Web.Proxies })},
 	{Table: "web", Name: "user_header", Default: `""`, Doc: `Header in which a proxy of proxies names the account of whoever logged in there, like "Remote-User"; the account has to exist. "": none.`,
 		set: texts(func(t target) *string { return &t.config.Web.UserHeader }, checkHeader)},
+	{Table: "web", Name: "proxy_secret_file", Default: `""`, Doc: "File with a secret that the proxies send with each request in the header Tocsin-Proxy; without it their word does not count. user_header needs it where a proxy is on this machine, for whoever has a shell here can ask from its address. The file belongs to the user tocsin. \"\": none.",
+		set: texts(func(t target) *string { return &t.config.Web.ProxySecretFile }, orNoPath)},
 	{Table: "web", Name: "bans", Default: "true", Doc: "Whether people of the pages may unban, allow and ban, by their roles: the guard then takes it from the user tocsin, within bounds. false: the commands alone.",
 		set: booleans(func(t target) *bool { return &t.config.Web.Bans })},
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -13,13 +14,14 @@ import (
 
 // Web says how people reach the pages, and who they may be.
 type Web struct {
-	URL        string         // as people write it, without a slash at its end; "": by the address of Listen
-	Title      string         // of all pages
-	Language   string         // "auto", "fr" or "en"
-	Proxies    []netip.Prefix // whose word about clients counts
-	UserHeader string         // where such a proxy names the account; "": nowhere
-	Bans       bool           // people of the pages may change bans, by their roles
-	OIDC       OIDC
+	URL             string         // as people write it, without a slash at its end; "": by the address of Listen
+	Title           string         // of all pages
+	Language        string         // "auto", "fr" or "en"
+	Proxies         []netip.Prefix // whose word about clients counts
+	ProxySecretFile string         // path; "": their address alone is believed
+	UserHeader      string         // where such a proxy names the account; "": nowhere
+	Bans            bool           // people of the pages may change bans, by their roles
+	OIDC            OIDC
 }
 
 // OIDC says which provider of OpenID Connect is asked, and what its roles are here.
@@ -50,8 +52,13 @@ func (c *Config) Origin() string {
 func (r *reader) finishWeb() {
 	w := &r.config.Web
 	w.URL = strings.TrimSuffix(w.URL, "/")
-	if at, ok := r.singles["web"].seen["user_header"]; ok && w.UserHeader != "" && len(w.Proxies) == 0 {
-		r.fail(at, `name the proxy too, like proxies = ["127.0.0.1"]`, "user_header would be believed from anybody")
+	if at, ok := r.singles["web"].seen["user_header"]; ok && w.UserHeader != "" {
+		switch {
+		case len(w.Proxies) == 0:
+			r.fail(at, `name the proxy too, like proxies = ["127.0.0.1"]`, "user_header would be believed from anybody")
+		case w.ProxySecretFile == "" && slices.ContainsFunc(w.Proxies, holdsLoopback):
+			r.fail(at, "write proxy_secret_file too, and let the proxy send what stands in it in the header Tocsin-Proxy", "user_header would be believed from anybody who has a shell on this machine")
+		}
 	}
 	o, seen := &w.OIDC, r.singles["web.oidc"].seen
 	at, ok := seen["issuer"]
@@ -64,6 +71,11 @@ func (r *reader) finishWeb() {
 	case len(o.Admin)+len(o.Support)+len(o.Board) == 0:
 		r.fail(at, `write it like admin = ["sysadmins"]: what stands in the claim, for each role`, "issuer, but nobody would have a role")
 	}
+}
+
+// holdsLoopback says whether a program on this machine may have an address of p.
+func holdsLoopback(p netip.Prefix) bool {
+	return p.Overlaps(netip.MustParsePrefix("127.0.0.0/8")) || p.Overlaps(netip.MustParsePrefix("::1/128"))
 }
 
 func checkURL(s string) error {

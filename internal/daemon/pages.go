@@ -39,8 +39,9 @@ func (s *supervisor) newPages(ctx context.Context) (*web.Server, error) {
 			Claim: c.OIDC.Claim, Roles: rolesOf(&c.OIDC),
 		})
 	}
+	proxies, proxySecret := s.proxies()
 	pages, err := web.New(ctx, web.Options{
-		Origin: s.conf.Origin(), Title: c.Title, Language: c.Language, Proxies: c.Proxies, UserHeader: c.UserHeader,
+		Origin: s.conf.Origin(), Title: c.Title, Language: c.Language, Proxies: proxies, ProxySecret: proxySecret, UserHeader: c.UserHeader,
 		OIDC: provider, OIDCName: c.OIDC.Name,
 		Store: s.w.store, Guard: s.w.guard, Token: s.keys.scope, Failed: login.failed, Entered: login.entered,
 		Version: s.w.o.Version, Log: s.log,
@@ -68,6 +69,23 @@ func (s *supervisor) newPages(ctx context.Context) (*web.Server, error) {
 	// A second session finds it there already, used or not.
 	_, err = s.w.store.PutStart(ctx, store.Start{Hash: hash, Until: until}, time.Now())
 	return pages, err
+}
+
+// proxies are whose word counts, with the secret that they show, if there is one. Where it cannot be read it is nobody's.
+func (s *supervisor) proxies() (listed []netip.Prefix, secret string) {
+	c := &s.conf.Web
+	if c.ProxySecretFile == "" {
+		return c.Proxies, ""
+	}
+	secret, err := secretFrom(c.ProxySecretFile)()
+	if err == nil && secret == "" {
+		err = fmt.Errorf("%s is empty", c.ProxySecretFile)
+	}
+	if err != nil {
+		s.log.Error("no proxy is believed: the secret of proxies cannot be read", "err", err)
+		return nil, ""
+	}
+	return c.Proxies, secret
 }
 
 // rolesOf is what stands in the claim, with the highest role that it gives.

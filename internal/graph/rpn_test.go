@@ -154,7 +154,6 @@ func TestWorkIsBounded(t *testing.T) {
 			fmt.Fprintf(&config, "f%d.cdef %s\nf%d.warning 1:2\nf%d.critical 3:4\n", i, strings.ReplaceAll(cdef, "a", fmt.Sprint("f", i)), i, i)
 		}
 		s := &munin.ParseConfig("x", []byte(config.String())).Services[0]
-
 		g, err := New(Data{Service: s, From: noon.Add(-day), To: noon, Step: 5 * time.Minute}, Options{})
 		if err != nil {
 			t.Fatal(err)

@@ -74,7 +74,7 @@ func (s *Server) showLogin(w http.ResponseWriter, r *http.Request, code int, for
 // login checks a name and a password. Whoever is unknown takes as long as whoever is known, and is told the same.
 func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	form := loginForm{To: localPath(r.PostFormValue("to")), Name: r.PostFormValue("name")}
-	password, now, peer := r.PostFormValue("password"), time.Now(), account.PeerOf(r, s.o.Proxies)
+	password, now, peer := r.PostFormValue("password"), time.Now(), s.peer(r)
 	l := s.locale(r)
 	name := clip(form.Name, 200)
 	key := name
@@ -120,7 +120,7 @@ func throttled(a netip.Addr) netip.Prefix {
 
 // enter begins a session, and goes on to a path. checked is what was kept of the password, where one was checked.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request, session store.Session, checked, to string) {
-	now, peer := time.Now(), account.PeerOf(r, s.o.Proxies)
+	now, peer := time.Now(), s.peer(r)
 	session.Made, session.Seen, session.Agent = now, now, r.UserAgent()
 	if peer.Addr.IsValid() {
 		session.Addr = peer.Addr.String()

@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"context"
+	"crypto/subtle"
 	"maps"
 	"net/http"
 	"slices"
@@ -262,9 +263,20 @@ const (
 	cookieTheme    = "tocsin-theme"
 )
 
+// proxyHeader is where a proxy shows that it is one: any program of this machine can ask from its address.
+const proxyHeader = "Tocsin-Proxy"
+
+// peer is who asks.
+func (s *Server) peer(r *http.Request) account.Peer {
+	if secret := s.o.ProxySecret; secret != "" && subtle.ConstantTimeCompare([]byte(r.Header.Get(proxyHeader)), []byte(secret)) != 1 {
+		return account.PeerOf(r, nil)
+	}
+	return account.PeerOf(r, s.o.Proxies)
+}
+
 // isSecure says whether a request came over TLS.
 func (s *Server) isSecure(r *http.Request) bool {
-	if r.TLS != nil || account.PeerOf(r, s.o.Proxies).Secured {
+	if r.TLS != nil || s.peer(r).Secured {
 		return true
 	}
 	// A proxy that is not listed adds nothing that counts; the name it was called by tells.
@@ -303,7 +315,7 @@ func (s *Server) cookie(r *http.Request, name string) string {
 
 // visitor is who asks; nil if nobody is logged in. A proxy that nobody listed and that names somebody is told so.
 func (s *Server) visitor(r *http.Request) (v *visitor, refused bool) {
-	peer := account.PeerOf(r, s.o.Proxies)
+	peer := s.peer(r)
 	if s.o.UserHeader != "" {
 		switch name := r.Header.Get(s.o.UserHeader); {
 		case name == "":

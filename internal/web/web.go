@@ -33,20 +33,22 @@ const (
 
 // Options are what the pages are made from. Fields without a remark must be set.
 type Options struct {
-	Origin     string         // where people reach the pages: scheme, host and port
-	Title      string         // of the installation
-	Language   string         // of whoever chose none: "fr", "en"; anything else asks the browser
-	Proxies    []netip.Prefix // whose word counts
-	UserHeader string         // in which they name the account; "": none
-	OIDC       *account.OIDC  // nil: none
-	OIDCName   string         // what its button says
-	Store      *store.Watch
-	Guard      *api.Client
-	Token      func(token string) (scope string)  // what a token is good for
-	Failed     func(name string, addr netip.Addr) // writes a failed login down for the guard
-	Entered    func(name string, addr netip.Addr) // and a good one
-	Version    string
-	Log        *slog.Logger
+	Origin   string         // where people reach the pages: scheme, host and port
+	Title    string         // of the installation
+	Language string         // of whoever chose none: "fr", "en"; anything else asks the browser
+	Proxies  []netip.Prefix // whose word counts
+	// ProxySecret is what they send in the header Tocsin-Proxy; "": their address is enough.
+	ProxySecret string
+	UserHeader  string        // in which they name the account; "": none
+	OIDC        *account.OIDC // nil: none
+	OIDCName    string        // what its button says
+	Store       *store.Watch
+	Guard       *api.Client
+	Token       func(token string) (scope string)  // what a token is good for
+	Failed      func(name string, addr netip.Addr) // writes a failed login down for the guard
+	Entered     func(name string, addr netip.Addr) // and a good one
+	Version     string
+	Log         *slog.Logger
 	Data
 	GuardData
 }

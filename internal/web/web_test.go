@@ -686,6 +686,23 @@ func TestProxyHeader(t *testing.T) {
 			t.Errorf("%s: %s, want %d", tt.name, a.Status, tt.code)
 		}
 	}
+	// Whoever asks from the proxy's address without its secret is not the proxy.
+	for secret, want := range map[string]int{"hush": 200, "guess": 403, "": 403} {
+		b := newSite(t, func(o *Options) {
+			o.Proxies, o.UserHeader, o.ProxySecret = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, "Remote-User", "hush"
+		}).browser()
+		b.header.Set("Remote-User", "marie")
+		b.header.Set("X-Forwarded-For", "192.0.2.7")
+		b.header.Set("Tocsin-Proxy", secret)
+		if a := b.get("/"); a.StatusCode != want {
+			t.Errorf("with the secret %q: %s, want %d", secret, a.Status, want)
+		}
+		b.header.Del("Remote-User")
+		b.post("/login", "name", "marie", "password", "wrong")
+		if named := strings.Contains(b.logged[len(b.logged)-1], "192.0.2.7"); named != (want == 200) {
+			t.Errorf("with the secret %q: %q", secret, b.logged)
+		}
+	}
 	// Behind a listed proxy a failure has an address.
 	s := newSite(t, func(o *Options) { o.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
 	b := s.browser()
