@@ -49,9 +49,12 @@ Priority: optional
 Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f1)
 Recommends: nftables
 Suggests: rsyslog | systemd
-Description: guards a server: bans attackers that its logs show
+Description: guards and supervises servers, in place of fail2ban and Munin
  Tocsin reads the logs of sshd and other services, counts failures exactly, bans
  in nftables, and explains every decision with the lines that led to it.
+ .
+ It measures how this server and others fare, runs Munin's plugins, asks Munin's
+ nodes, and keeps what it measured for ten years.
 END
 
 [ -n "$package" ] || { mkdir -p dist && package=dist/tocsin_${version}_$arch.deb; }
