@@ -137,27 +137,42 @@ func (e *Engine) Stats() Stats {
 // Read says that a service of a server was read, and how it is described now. The description must not change afterwards.
 // Its values come by Observe.
 func (e *Engine) Read(group, name string, s *munin.Service) {
+	if svc := e.service(group, name, s); svc != nil {
+		svc.node.read, svc.node.known, svc.node.failing = e.passed, true, false
+	}
+}
+
+// Drawn says that a service of munin.conf is made of others' curves, which were looked at now. That is no news of the server
+// that it stands under: there may be none.
+func (e *Engine) Drawn(group, name string, s *munin.Service) {
+	if svc := e.service(group, name, s); svc != nil {
+		svc.node.drawn = max(e.passed, 1)
+	}
+}
+
+// service is one that was read now, and is described like this; nil if there are too many.
+func (e *Engine) service(group, name string, s *munin.Service) *service {
 	key := serviceKey{group, name, s.Name}
 	svc := e.services[key]
 	if svc == nil {
 		n := e.node(Node{group, name})
 		if n == nil || len(e.services) >= maxServices {
 			e.stats.Dropped++
-			return
+			return nil
 		}
 		svc = &service{key: key, node: n}
 		e.services[key] = svc
 		n.services = append(n.services, svc)
 	}
-	svc.read, svc.node.read, svc.node.known = e.passed, e.passed, true
-	svc.node.failing = false
+	svc.read = e.passed
 	if svc.desc == s {
-		return
+		return svc
 	}
 	if svc.desc == nil || !svc.desc.Same(s) {
 		e.describe(svc, s)
 	}
 	svc.desc = s
+	return svc
 }
 
 // Observe takes one value; NaN is a value that was read as unknown. It does not allocate.
@@ -395,7 +410,7 @@ func (e *Engine) sweep() {
 		asked := n.asked != 0 && e.passed-n.asked <= longestStep
 		switch {
 		case n.wasAsked && !asked && !n.known && e.passed-e.started > unaskedAfter,
-			!asked && e.passed-n.read > forgetAfter:
+			!asked && e.passed-max(n.read, n.drawn) > forgetAfter:
 			e.drop(key, n)
 		}
 	}

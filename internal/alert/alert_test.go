@@ -246,3 +246,61 @@ func TestServersBehindAServer(t *testing.T) {
 10-01 00:51 #1 over server-silent fine urgent TTN/gate
 10-01 01:30 #2 began server-silent critical urgent TTN/switch2`)
 }
+
+// Servers that stand in no group are one group: one message of an outage, not one for each.
+func TestServersWithoutAGroupAreOne(t *testing.T) {
+	w := newWorld(t, "")
+	s := w.service("x", "a")
+	for i := range 60 {
+		for n := range 4 {
+			name := fmt.Sprint("web", n)
+			w.e.Asked("", name, time.Minute)
+			if i >= 10 && i < 30 && n < 3 {
+				w.e.Silent("", name, w.now)
+				continue
+			}
+			w.give("", name, s, 0)
+		}
+		w.tick(time.Minute)
+	}
+	if len(w.told) != 2 || !strings.Contains(w.told[0], "began outage critical urgent  [:1] web0,web1,web2") || !strings.Contains(w.told[1], "over outage") {
+		t.Errorf("told:\n%s", strings.Join(w.told, "\n"))
+	}
+}
+
+// What munin.conf draws of others has limits too, for days on end. Its server, which nobody asks, is never without news, and is
+// no server of its group.
+func TestDrawnServices(t *testing.T) {
+	w := newWorld(t, "")
+	total, own := w.service("total", "load warning=:10"), w.service("x", "a")
+	for i := range 30 * 60 {
+		v := 5.0
+		if i >= 60 && i < 29*60 {
+			v = 20
+		}
+		w.e.Drawn("Asso", "Totals", total)
+		w.e.Observe(&tocsin.Sample{Series: tocsin.Series{Group: "Asso", Node: "Totals", Service: "total", Field: "load"}, T: w.now.UnixMilli(), Value: v})
+		for _, name := range []string{"web1", "web2", "web3"} {
+			w.e.Asked("Asso", name, time.Minute)
+			if name == "web1" && i >= 600 && i < 630 {
+				w.e.Silent("Asso", name, w.now)
+				continue
+			}
+			w.give("Asso", name, own, 0)
+		}
+		w.tick(time.Minute)
+	}
+	if n := w.e.nodes[Node{"Asso", "Totals"}]; n == nil || n.silent() {
+		t.Errorf("the server of the sums: %+v", n)
+	}
+	for _, g := range w.e.groups {
+		if g.rule.Name == "outage" && g.total != 3 {
+			t.Errorf("the group has %d servers, want 3", g.total)
+		}
+	}
+	w.want(`
+10-01 01:01 #1 began limit warning soon Asso/Totals total.load 20 [:10]
+10-01 10:06 #2 began server-silent critical urgent Asso/web1
+10-01 10:31 #2 over server-silent fine urgent Asso/web1
+10-02 05:01 #1 over limit fine soon Asso/Totals total.load 5`)
+}

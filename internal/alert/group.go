@@ -19,6 +19,7 @@ type node struct {
 	services []*service
 	read     time.Duration // when something was read of it last
 	known    bool          // something was read since we began
+	drawn    time.Duration // when services of munin.conf were looked at last that are drawn under its name; 0: never
 	asked    time.Duration // when it was said last that it is asked; 0: never
 	wasAsked bool          // before we began, too
 	interval time.Duration // how often it is asked
@@ -55,7 +56,8 @@ type groupKey struct {
 	group string
 }
 
-// together is one rule about several servers, in one group.
+// together is one rule about several servers, in one group. Servers that stand in no group are one group: nobody who names none
+// wants thirty messages of one outage.
 type together struct {
 	rule       *rule
 	group, key string
@@ -89,7 +91,7 @@ func (e *Engine) node(key Node) *node {
 		case r == nil:
 		case r.kind == silences && key != e.o.Own:
 			n.quiets = append(n.quiets, silentRule{rule: r, key: r.Name + "|" + key.Group + "|" + key.Name})
-		case r.kind == togethers && key.Group != "":
+		case r.kind == togethers:
 			n.member = append(n.member, membership{t: e.together(r, key.Group)})
 		}
 	}
@@ -237,8 +239,8 @@ func (e *Engine) judgeMember(n *node, m *membership) {
 	}
 	has, any, all := false, false, true
 	if t.ofSilent {
-		if n.key == e.o.Own {
-			return
+		if n.key == e.o.Own || n.drawn != 0 && !n.known && !n.wasAsked {
+			return // no news is expected of it
 		}
 		has, any = true, n.out.raw
 		all = any && e.passed-n.out.since >= t.rule.For

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 const (
 	alertTick     = 10 * time.Second // or as often as the probes read
 	alertSave     = 5 * time.Minute  // of the state, where nothing happens
+	alertDrawn    = time.Minute      // between two looks at what munin.conf draws of others
 	recallsAtOnce = 50               // curves whose history is read in one tick
 	mostUnkept    = 10_000           // turns that wait while the store cannot write
 )
@@ -113,10 +115,51 @@ func (a *alerter) take(key serverKey, desc *munin.Service, r *probe.Reading, sam
 	}
 }
 
+// takeDrawn judges what munin.conf draws of others' curves, by their newest values. A part that nobody knows counts as 0, as it
+// is drawn; of what no part is known, that is unknown.
+func (a *alerter) takeDrawn(now time.Time) {
+	all := a.s.known.drawn()
+	if len(all) == 0 {
+		return
+	}
+	last := a.s.lastValues()
+	last.since = now.Add(-drawnFor).UnixMilli()
+	for _, d := range all {
+		samples := make([]tocsin.Sample, 0, len(d.sources))
+		for field, of := range d.sources {
+			sum, ok, err := last.sum(of)
+			if err != nil {
+				a.complain("sums of munin.conf cannot be judged", "service", d.desc.Name, "node", d.key.name, "err", err)
+				return
+			}
+			if !ok {
+				sum.T, sum.V = now.UnixMilli(), math.NaN()
+			}
+			samples = append(samples, tocsin.Sample{Series: tocsin.Series{Group: d.key.group, Node: d.key.name, Service: d.desc.Name, Field: field}, T: sum.T, Value: sum.V})
+		}
+		a.mu.Lock()
+		if d.virtual {
+			a.e.Drawn(d.key.group, d.key.name, d.desc)
+		}
+		for i := range samples {
+			a.e.Observe(&samples[i])
+		}
+		a.mu.Unlock()
+	}
+}
+
+// drawnFor is how old a value may be that is still a part of a sum.
+const drawnFor = 10 * time.Minute
+
 // run lets time pass until ctx ends.
 func (a *alerter) run(ctx context.Context) {
 	a.resume(ctx)
+	var looked time.Time
 	for {
+		if time.Since(looked) >= alertDrawn {
+			looked = time.Now()
+			a.takeDrawn(looked)
+		}
 		a.tick(ctx, time.Now())
 		a.recall(ctx)
 		if !pause(ctx, min(alertTick, a.s.conf.Watch.Interval)) {

@@ -297,6 +297,37 @@ func (c *catalogue) shown(key serverKey) map[string]shownService {
 	return all
 }
 
+// drawnService is a service of which curves are drawn of others. It stays as it is when the catalogue changes.
+type drawnService struct {
+	key     serverKey
+	desc    *munin.Service
+	sources map[string][]tocsin.Series // of the fields that are the sum of others that are measured
+	virtual bool                       // nothing of it is measured
+}
+
+// drawn are all services of which curves are drawn of others.
+func (c *catalogue) drawn() (all []drawnService) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.master == nil {
+		return nil
+	}
+	for key, s := range c.servers {
+		for _, k := range s.services {
+			if k.sources == nil {
+				continue
+			}
+			d := drawnService{key, k.whole, make(map[string][]tocsin.Series, len(k.sources)), k.desc == nil}
+			for field, from := range k.sources {
+				left := mostParts
+				d.sources[field] = c.parts(nil, from, 0, &left)
+			}
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
 // show is one service as it is shown. What munin.conf does not say of a curve that is drawn of others, those say.
 func (c *catalogue) show(k *knownService) shownService {
 	out := shownService{Service: k.whole, sources: k.sources, virtual: k.desc == nil, read: k.read}

@@ -145,3 +145,57 @@ func TestLongNight(t *testing.T) {
 		t.Errorf("picture without bans: %d bytes, %v", len(data), err)
 	}
 }
+
+// Limits on sums and borrowed curves of munin.conf are judged by the newest values of their parts.
+func TestLimitsOnSums(t *testing.T) {
+	conf := filepath.Join(t.TempDir(), "munin.conf")
+	if err := os.WriteFile(conf, []byte(`
+[asso;Totals]
+update no
+total.graph_title Total load
+total.all.sum Gandi;web1:load.load TTN;mail1:load.load
+total.all.warning 10
+total.none.sum Gandi;nobody:load.load
+total.none.warning 10
+total.none.unknown_limit 1
+`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, s := idle(t, fmt.Sprintf("munin_conf = %q\n", conf))
+	now := time.Now()
+	add := func(group, node string, at time.Time, value float64) {
+		t.Helper()
+		if _, err := s.db.Append(t.Context(), []tocsin.Sample{{Series: tocsin.Series{Group: group, Node: node, Service: "load", Field: "load"}, T: at.UnixMilli(), Value: value}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look := func(at time.Time) string {
+		t.Helper()
+		s.alerts.takeDrawn(at)
+		s.alerts.tick(t.Context(), at)
+		all, _ := s.alerts.open()
+		var lines []string
+		for _, in := range all {
+			lines = append(lines, fmt.Sprintf("%s/%s %s.%s %s %g", in.Group, in.Node, in.Series.Service, in.Series.Field, in.Level, in.Value))
+		}
+		return strings.Join(lines, ", ")
+	}
+	add("Gandi", "web1", now.Add(-30*time.Second), 8)
+	add("TTN", "mail1", now.Add(-20*time.Minute), 5) // too old to count
+	if got := look(now); got != "" {
+		t.Errorf("8 of 10: %s", got)
+	}
+	add("TTN", "mail1", now, 5)
+	if got, want := look(now.Add(time.Second)), "asso/Totals total.all warning 13, asso/Totals total.none unknown NaN"; got != want {
+		t.Errorf("13 of 10: %q, want %q", got, want)
+	}
+	if got := look(now.Add(11 * time.Minute)); !strings.Contains(got, "warning 13") {
+		t.Errorf("nothing more is known, once: %q", got)
+	}
+	for i := range 4 {
+		look(now.Add(time.Duration(12+i) * time.Minute))
+	}
+	if got := look(now.Add(17 * time.Minute)); !strings.Contains(got, "total.all unknown NaN") {
+		t.Errorf("nothing more is known: %q", got)
+	}
+}

@@ -192,6 +192,7 @@ func exprOf(all []tocsin.Series) string {
 type lastValues struct {
 	db      *tsdb.DB
 	servers map[serverKey]map[[2]string]tsdb.LastValue // by service and field
+	since   int64                                      // older ones do not count for sums, Unix milliseconds
 }
 
 func (s *supervisor) lastValues() *lastValues {
@@ -219,7 +220,7 @@ func (l *lastValues) sum(all []tocsin.Series) (sum tsdb.LastValue, ok bool, err 
 		if err := l.read(key); err != nil {
 			return sum, false, err
 		}
-		if v, known := l.servers[key][[2]string{s.Service, s.Field}]; known {
+		if v, known := l.servers[key][[2]string{s.Service, s.Field}]; known && v.T >= l.since {
 			sum.V += v.V
 			sum.T = max(sum.T, v.T)
 			ok = true
