@@ -47,6 +47,9 @@ func subjectOf(text string) (s subject, ok bool) {
 		return subject{addr.String(), addr, netip.PrefixFrom(addr, addr.BitLen())}, true
 	}
 	if p, err := netip.ParsePrefix(text); err == nil {
+		if p.Addr().Is4In6() { // many of IPv4 would look like one subscriber of IPv6
+			return s, false
+		}
 		p = p.Masked()
 		return subject{tocsin.PrefixString(p), p.Addr(), p}, p.IsSingleIP() || p.Addr().Is6() && p.Bits() >= 64
 	}

@@ -53,6 +53,12 @@ func TestAddressByRole(t *testing.T) {
 	if a := s.as("marie").get("/address/192.0.2.0%2F25"); a.Header.Get("Location") != "/bans?net=192.0.2.0%2F25" {
 		t.Errorf("a network leads to %s", a.Header.Get("Location"))
 	}
+	// A network of IPv4 in the clothes of IPv6 is not one subscriber's.
+	for _, path := range []string{"/address/" + segment("::ffff:192.0.2.0/120"), "/address/" + segment("::ffff:0.0.0.0/96")} {
+		if a := s.as("paul").post(path+"/allow", "days", "7"); a.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: %s", path, a.Status)
+		}
+	}
 	if a := s.as("marie").get("/address/%ff"); a.StatusCode != http.StatusNotFound {
 		t.Errorf("no text at all: %s", a.Status)
 	}

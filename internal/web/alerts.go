@@ -165,7 +165,11 @@ func (s *Server) alertPage(w http.ResponseWriter, r *http.Request, v *visitor) {
 		if key := "page.told." + t.State; l.Has(key) {
 			word = l.T(key)
 		}
-		page.Told = append(page.Told, toldView{l.At(t.At, now), tocsin.Printable(t.Contact), word, tocsin.Printable(t.Detail)})
+		detail := ""
+		if v.May(account.Acknowledge) { // the words of servers of mail name addresses
+			detail = tocsin.Printable(t.Detail)
+		}
+		page.Told = append(page.Told, toldView{l.At(t.At, now), tocsin.Printable(t.Contact), word, detail})
 	}
 	if page.Graph != "" {
 		page.Picture = page.Graph + "/day.svg?" + s.themed(r)

@@ -229,3 +229,13 @@ func TestServerPageTellsItsAlerts(t *testing.T) {
 		}
 	}
 }
+
+// TestBoardSeesNoMailAddress: what a server of mail said of a message names whom it was for.
+func TestBoardSeesNoMailAddress(t *testing.T) {
+	s := newSite(t)
+	for who, want := range map[string]bool{"marie": true, "paul": true, "bea": false} {
+		if a := s.as(who).get("/alert/1042"); a.StatusCode != http.StatusOK || strings.Contains(a.text, "admin@asso.example") != want {
+			t.Errorf("%s: %s, is told the address: %v", who, a.Status, !want)
+		}
+	}
+}

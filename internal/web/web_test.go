@@ -196,7 +196,7 @@ func testData(*testing.T) Data {
 				}
 				value := 91.0
 				return api.AlertDetail{
-					Alert: *a, Turns: []api.AlertTurn{{At: began, Turn: "began", Level: "warning", Value: &value, Note: evil}}, Told: []api.AlertTold{{At: began, Contact: "admins", State: "sent", Detail: evil}},
+					Alert: *a, Turns: []api.AlertTurn{{At: began, Turn: "began", Level: "warning", Value: &value, Note: evil}}, Told: []api.AlertTold{{At: began, Contact: "admins", State: "sent", Detail: evil + " no such user admin@asso.example"}},
 					Why: &api.Rule{Name: a.Rule, Where: "shipped", Set: []api.RuleSetting{{Key: "warning", Value: ":90"}}},
 				}, nil
 			},
