@@ -70,6 +70,7 @@ type cli struct {
 	Notify   notifyCmd   `cmd:"" help:"Who is told of warnings, and whether that works."`
 
 	Reputation reputationCmd `cmd:"" help:"Other people's lists, and what they are told."`
+	Hub        hubCmd        `cmd:"" help:"Run a hub that speaks AbuseIPDB's language, and look after its members."`
 	Watch      watchCmd      `cmd:"" help:"Fetch the lists and send the reports. The guard starts it itself where it can."`
 
 	Replay     replayCmd     `cmd:"" help:"Who would have been banned by old logs."`
