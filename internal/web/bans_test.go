@@ -325,7 +325,7 @@ func TestGuardPagesInFrench(t *testing.T) {
 	})
 	b := s.as("marie")
 	for path, want := range map[string][]string{
-		"/bans":                               {"Bannissements de web1", "1 236", "Par pays", "/graph/OVH/web1/bans_day/week.svg?lang=fr"},
+		"/bans":                               {"Bannissements sur web1", "1 236", "Par pays", "/graph/OVH/web1/bans_day/week.svg?lang=fr"},
 		"/bans?when=month":                    {"30 jours", "levé", "par paul"},
 		"/address/192.0.2.7":                  {"192.0.2.7 est bannie des ports 22, 2222 jusqu’à", "par la règle sshd, parce que 3 échecs de connexion ont été vus en 41 s (la règle en permet 2 en 10 min).", "Signalée par nous"},
 		"/address/203.0.113.9":                {"203.0.113.9 est bannie de tous les ports jusqu’à demain", "par paul"},
