@@ -107,7 +107,11 @@ type window struct {
 	t    *testing.T
 	ctx  context.Context
 	base string
+	*heard
+}
 
+// heard is what a browser told of a window.
+type heard struct {
 	mu      sync.Mutex
 	strange []string // what must not happen on any page
 	paths   map[network.RequestID]string
@@ -115,18 +119,31 @@ type window struct {
 	refused int            // answers of 400 and more that are expected
 }
 
+// in is the same window for a part of the test, which what happens meanwhile belongs to.
+func (w *window) in(t *testing.T) *window {
+	part := &window{t: t, ctx: w.ctx, base: w.base, heard: w.heard}
+	t.Cleanup(part.tell)
+	return part
+}
+
+// tell fails the test for what happened that must not.
+func (w *window) tell() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, what := range w.strange {
+		w.t.Error(what)
+	}
+	w.strange = nil
+}
+
 func newWindow(t *testing.T, browser context.Context, base string) *window {
 	t.Helper()
-	w := &window{t: t, base: base, paths: map[network.RequestID]string{}, bytes: map[string]int{}}
+	w := &window{t: t, base: base, heard: &heard{paths: map[network.RequestID]string{}, bytes: map[string]int{}}}
 	var cancel context.CancelFunc
 	w.ctx, cancel = chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
 	t.Cleanup(func() {
 		cancel()
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		for _, what := range w.strange {
-			t.Error(what)
-		}
+		w.tell()
 	})
 	if err := chromedp.Listen(w.ctx, w.hear); err != nil {
 		t.Fatal(err)
@@ -154,7 +171,10 @@ func (w *window) hear(ev any) {
 	case *runtime.EventConsoleAPICalled:
 		w.strange = append(w.strange, "the console says "+string(ev.Type))
 	case *log.EventEntryAdded:
-		if ev.Entry.Source == "network" && w.refused > 0 {
+		switch {
+		case ev.Entry.Level == "info": // that the cache was cleared, as we asked for
+			return
+		case ev.Entry.Source == "network" && w.refused > 0:
 			w.refused--
 			return
 		}
@@ -268,6 +288,20 @@ func (w *window) login(name string) {
 	w.do("login", chromedp.SendKeys(css("#name"), name), chromedp.SendKeys(css("#password"), pagesPassword+kb.Enter), chromedp.WaitReady(css(".me")))
 }
 
+// borrow takes over the session of another window, and nothing that it has loaded.
+func (w *window) borrow(from *window) {
+	w.t.Helper()
+	jar, err := chromedp.Call(from.ctx, network.GetCookies, network.GetCookiesParams{URLs: []string{w.base + "/"}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, c := range jar.Cookies {
+		if _, err := chromedp.Call(w.ctx, network.SetCookie, network.SetCookieParams{Name: c.Name, Value: c.Value, URL: w.base + "/", HTTPOnly: &c.HTTPOnly}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
 // shoot keeps a picture of the whole page.
 func (w *window) shoot(name string) {
 	w.t.Helper()
@@ -314,7 +348,7 @@ const auditScript = `(() => {
   }
   if (!document.documentElement.lang) wrong.push("no language");
   if (all("main").length !== 1) wrong.push("no main");
-  for (const e of all("input:not([type=hidden]), select, textarea")) {
+  for (const e of all("input:not([type=hidden]):not([hidden]), select, textarea")) {
     if (!(e.labels && [...e.labels].some(l => l.textContent.trim())) && !e.getAttribute("aria-label")) wrong.push("no label: " + show(e));
   }
   for (const e of all("button, a[href], summary")) {

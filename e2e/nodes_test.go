@@ -40,6 +40,16 @@ type parkedField struct {
 	at   func(t float64) float64 // of Unix seconds
 }
 
+// mean is the average of the step that ends at a time.
+func (f *parkedField) mean(end time.Time, step time.Duration) float64 {
+	const parts = 12
+	sum := 0.0
+	for i := range parts {
+		sum += f.at(float64(end.Unix()) - step.Seconds()*(float64(i)+0.5)/parts)
+	}
+	return sum / parts
+}
+
 // daily is a curve that is low at night and high in the afternoon, with some disorder that is the same each time.
 func daily(k, low, high float64) func(float64) float64 {
 	return func(t float64) float64 {
@@ -192,7 +202,7 @@ func (p *park) remember(ctx context.Context, watch *api.WatchClient, some []*par
 						a := api.HistoryArchive{Step: int64(t.step.Seconds()), Of: "average"}
 						end := now.Truncate(t.step)
 						for at := end.Add(-t.reach); !at.After(end); at = at.Add(t.step) {
-							a.Rows = append(a.Rows, api.HistoryRow{T: at.UnixMilli(), V: f.at(float64(at.Unix()) - t.step.Seconds()/2)})
+							a.Rows = append(a.Rows, api.HistoryRow{T: at.UnixMilli(), V: f.mean(at, t.step)})
 						}
 						h.Archives = append(h.Archives, a)
 					}
