@@ -243,7 +243,7 @@ func (s *Server) silence(w http.ResponseWriter, r *http.Request, v *visitor) {
 		req, what, done, about = api.SilenceRequest{By: v.By(), End: id}, "silence-end", "loud", text
 	} else {
 		lasts, err := periodOf(r.PostFormValue("for"), periods[len(periods)-1])
-		if err != nil || lasts == 0 || req.Server == "" {
+		if err != nil || lasts == 0 || req.Server == "" || strings.ContainsAny(req.Server, "*?") { // a pattern is not one server
 			s.fail(w, r, http.StatusUnprocessableEntity, "page.alerts.silenceneeds")
 			return
 		}

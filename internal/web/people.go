@@ -360,10 +360,7 @@ func (s *Server) needs(what account.What, do func(http.ResponseWriter, *http.Req
 
 // note writes down what somebody changed. Where it cannot be written the change stands, and the log tells.
 func (s *Server) note(r *http.Request, v *visitor, what, about, note string) {
-	a := store.Action{At: time.Now(), Who: v.By(), What: what, About: about, Note: note}
-	if err := s.o.Store.PutAction(context.WithoutCancel(r.Context()), a); err != nil {
-		s.log.Error("an action could not be noted", "source", what, "err", err)
-	}
+	s.noteBy(r.Context(), v.By(), what, about, note)
 }
 
 // By names the visitor where it is kept who did something.

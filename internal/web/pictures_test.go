@@ -190,6 +190,7 @@ func TestAcknowledge(t *testing.T) {
 		{"taken up again", "/alert/1038", url.Values{"drop": {"1"}}, 303},
 		{"no such alert", "/alert/7", url.Values{"for": {"7200"}}, 404},
 		{"silence", "/silence", url.Values{"server": {"web1"}, "for": {"3600"}}, 303},
+		{"silence of everything", "/silence", url.Values{"server": {"*"}, "for": {"3600"}}, 422},
 		{"silence without end", "/silence", url.Values{"server": {"web1"}}, 422},
 		{"silence of nothing", "/silence", url.Values{"for": {"3600"}}, 422},
 		{"end of silence", "/silence", url.Values{"end": {"3"}}, 303},
