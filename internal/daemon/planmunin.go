@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"os"
 
 	"tocsin/internal/config"
 	"tocsin/internal/munin"
@@ -30,7 +31,13 @@ func CheckMunin(c *config.Config) *MuninPlan {
 	}
 	nodes, problems := probe.NodesOf(m)
 	p.Problems = append(m.Problems, problems...)
+	host, _ := os.Hostname()
+	own := serverKey{c.Watch.Group, nodeName(c.Watch.Name, host)}
 	for _, n := range nodes {
+		if (serverKey{n.Group, n.Name}) == own {
+			p.Problems = append(p.Problems, munin.Problem{Msg: fmt.Sprintf("%s/%s is this machine, which is read without being asked", n.Group, n.Name)})
+			continue
+		}
 		p.Nodes = append(p.Nodes, fmt.Sprintf("%s/%s at %s", n.Group, n.Name, n.Address))
 	}
 	for _, v := range m.Virtuals() {

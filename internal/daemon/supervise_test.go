@@ -289,6 +289,14 @@ func TestAsksNotItself(t *testing.T) {
 	if want := []string{"/web1", "Gandi/web2", "TTN/web1"}; !slices.Equal(got, want) {
 		t.Errorf("asked: %q, want %q", got, want)
 	}
+
+	plan := CheckMunin(&config.Config{Watch: config.Watch{Enabled: true, Group: "Gandi", Name: "web1", MuninConf: path}})
+	if want := []string{"Gandi/web2 at munin://192.0.2.2:4949", "TTN/web1 at munin://192.0.2.3:4949"}; !slices.Equal(plan.Nodes, want) {
+		t.Errorf("said to be asked: %q, want %q", plan.Nodes, want)
+	}
+	if len(plan.Problems) != 1 || plan.Problems[0].Msg != "Gandi/web1 is this machine, which is read without being asked" {
+		t.Errorf("said besides: %+v", plan.Problems)
+	}
 }
 
 // History of older systems is found by the same names, and imported once however often it is.

@@ -62,8 +62,10 @@ func (t *tokens) add(ctx context.Context, r api.TokenRequest) (api.NewToken, err
 	switch {
 	case err != nil:
 		return api.NewToken{}, err
+	case !ok && len(*t.scopes.Load()) >= 1000:
+		return api.NewToken{}, api.Errorf(api.ExitFindings, "revoke one first: tocsin token list", "there are a thousand tokens already")
 	case !ok:
-		return api.NewToken{}, api.Errorf(api.ExitFindings, "revoke it first: tocsin token revoke "+r.Name, "there is a token "+r.Name+" already, or a thousand in all")
+		return api.NewToken{}, api.Errorf(api.ExitFindings, "revoke it first: tocsin token revoke "+r.Name, "there is a token "+r.Name+" already")
 	}
 	return api.NewToken{Schema: api.SchemaToken, Name: r.Name, Scope: r.Scope, Token: token}, t.load(ctx)
 }
