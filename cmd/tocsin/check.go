@@ -31,6 +31,18 @@ type checked struct {
 	Reports  []string         `json:"reports"`  // what is told to others, in words; none while reports are off
 	Fail2ban *checkedFail2ban `json:"fail2ban"` // null without --fail2ban
 	Munin    *checkedMunin    `json:"munin"`    // null without munin_conf
+	Warnings *checkedWarnings `json:"warnings"` // null without contacts and rules
+}
+
+type checkedWarnings struct {
+	Rules    int              `json:"rules"` // of the configuration
+	Contacts []checkedContact `json:"contacts"`
+	Problems []muninProblem   `json:"problems"`
+}
+
+type checkedContact struct {
+	Name string   `json:"name"`
+	By   []string `json:"by"`
 }
 
 type checkedMunin struct {
@@ -96,7 +108,7 @@ func (k *checkCmd) Run(e *env) error {
 	}
 	out := wirePlan(path, plan)
 	out.Reports = reportsText(c, out.Jails)
-	out.Munin = wireMunin(daemon.CheckMunin(c))
+	out.Munin, out.Warnings = wireMunin(daemon.CheckMunin(c)), wireWarnings(daemon.CheckWarnings(c))
 	if err := e.print(out, func(w io.Writer) { printChecked(w, &out) }); err != nil {
 		return err
 	}
@@ -124,6 +136,20 @@ func wireMunin(p *daemon.MuninPlan) *checkedMunin {
 		return nil
 	}
 	out := &checkedMunin{File: p.File, Nodes: orEmpty(p.Nodes), Virtual: orEmpty(p.Virtual), Contacts: orEmpty(p.Contacts), Problems: []muninProblem{}}
+	for _, problem := range p.Problems {
+		out.Problems = append(out.Problems, muninProblem{problem.File, problem.Line, problem.Msg})
+	}
+	return out
+}
+
+func wireWarnings(p *daemon.WarningsPlan) *checkedWarnings {
+	if p == nil {
+		return nil
+	}
+	out := &checkedWarnings{Rules: p.Rules, Contacts: []checkedContact{}, Problems: []muninProblem{}}
+	for _, c := range p.Contacts {
+		out.Contacts = append(out.Contacts, checkedContact{c.Name, orEmpty(c.By)})
+	}
 	for _, problem := range p.Problems {
 		out.Problems = append(out.Problems, muninProblem{problem.File, problem.Line, problem.Msg})
 	}
@@ -211,6 +237,17 @@ func printChecked(w io.Writer, c *checked) {
 	if c.Munin != nil {
 		printMunin(w, c.Munin)
 	}
+	if c.Warnings != nil {
+		printWarnings(w, c.Warnings)
+	}
+}
+
+func printWarnings(w io.Writer, c *checkedWarnings) {
+	fmt.Fprintf(w, "\nwarnings: %s, %s\n", api.Count(c.Rules, "rule of your own", "rules of your own"), api.Count(len(c.Contacts), "contact", "contacts"))
+	for _, one := range c.Contacts {
+		fmt.Fprintf(w, "  tells  %s by %s\n", tocsin.Printable(one.Name), tocsin.Printable(strings.Join(one.By, "; ")))
+	}
+	printNotes(w, c.Problems)
 }
 
 func printMunin(w io.Writer, m *checkedMunin) {
@@ -221,7 +258,11 @@ func printMunin(w io.Writer, m *checkedMunin) {
 	for _, v := range m.Virtual {
 		fmt.Fprintf(w, "  draws  %s\n", tocsin.Printable(v))
 	}
-	for _, p := range m.Problems {
+	printNotes(w, m.Problems)
+}
+
+func printNotes(w io.Writer, problems []muninProblem) {
+	for _, p := range problems {
 		place := ""
 		if p.Line > 0 {
 			place = fmt.Sprintf("%s:%d: ", p.File, p.Line)
