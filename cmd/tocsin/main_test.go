@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ func TestScripts(t *testing.T) {
 			for name, conf := range map[string]string{
 				"guard.toml":  fmt.Sprintf(guardConfig, dir, dir, e.WorkDir),
 				"broken.toml": fmt.Sprintf(brokenConfig, dir, dir),
+				"watch.toml":  fmt.Sprintf(watchConfig, dir, dir),
 			} {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(conf), 0o600); err != nil {
 					return err
@@ -44,7 +46,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": waitUntil, "append": appendTo, "answers": answers, "database": fail2banDatabase},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": waitUntil, "append": appendTo, "answers": answers, "watches": watches, "database": fail2banDatabase},
 		Condition: func(name string) (bool, error) {
 			if name != "netns" {
 				return false, fmt.Errorf("unknown condition %q", name)
@@ -72,6 +74,70 @@ state = "%s/broken"
 socket = %s/broken/guard.sock
 [[jail]
 `
+
+// watchConfig is for scripts that run a watch process alone. Nobody guards, and nobody listens on the network.
+const watchConfig = `state = "%s"
+socket = "%s/guard.sock"
+listen = ""
+[web]
+url = "https://tocsin.example.org"
+[watch]
+group = "Gandi"
+name = "web1"
+interval = "1s"
+munin_plugins = ""
+[[rule]]
+name = "busy"
+service = "uptime"
+field = "uptime"
+warning = ":-1"
+[[contact]]
+name = "ops"
+urgency = "urgent"
+ntfy = "http://127.0.0.1:9/topic"
+`
+
+// watchesAs is the user of a watch process where the test is root: nobody else's.
+const watchesAs = 64321
+
+// watches starts a watch process of watch.toml, which ends with the script: watches.
+func watches(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: watches")
+	}
+	dir := ts.Getenv("S")
+	ts.Check(os.Mkdir(filepath.Join(dir, "watch"), 0o750))
+	program := ""
+	for _, bin := range filepath.SplitList(ts.Getenv("PATH")) {
+		if path := filepath.Join(bin, "tocsin"); program == "" {
+			if _, err := os.Stat(path); err == nil {
+				program = path
+			}
+		}
+	}
+	cmd := &exec.Cmd{Path: program, Args: []string{"tocsin"}}
+	if os.Geteuid() == 0 { // it refuses to be root, and nobody else gets to the folders of a test
+		ts.Check(os.Chown(filepath.Join(dir, "watch"), watchesAs, watchesAs))
+		ts.Check(os.Chmod(dir, 0o711))
+		text, err := os.ReadFile(cmd.Path)
+		ts.Check(err)
+		cmd.Path = filepath.Join(dir, "tocsin")
+		ts.Check(os.WriteFile(cmd.Path, text, 0o755))
+		conf, err := os.ReadFile(ts.MkAbs("watch.toml"))
+		ts.Check(err)
+		ts.Check(os.WriteFile(filepath.Join(dir, "watch.toml"), conf, 0o644))
+		cmd.Args = append(cmd.Args, "--config", filepath.Join(dir, "watch.toml"), "watch")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: watchesAs, Gid: watchesAs}}
+	} else {
+		cmd.Args = append(cmd.Args, "--config", ts.MkAbs("watch.toml"), "watch")
+	}
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "TZ=UTC")
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+}
 
 // waitUntil runs a program again and again until its output matches: until REGEXP PROGRAM [ARGUMENT...].
 func waitUntil(ts *testscript.TestScript, neg bool, args []string) {
