@@ -15,7 +15,9 @@ import (
 const (
 	mostIncidents     = 20_000
 	keepIncidentsFor  = 400 * 24 * time.Hour
-	mostTurnsRead     = 1_000 // of one incident, the newest
+	mostTurns         = 200_000 // the newest; what is to be told is kept until it was
+	pruneTurns        = 1_000   // after so many turns what is over is looked for
+	mostTurnsRead     = 1_000   // of one incident, the newest
 	mostSilences      = 1_000
 	maxIncidentText   = 1_000 // bytes of a label, a note, a name
 	maxIncidentMember = 64 << 10
@@ -117,6 +119,11 @@ func (w *Watch) PutTurns(ctx context.Context, turns []Turn, state []byte) error 
 			if err := w.putTurn(ctx, &turns[i]); err != nil {
 				return err
 			}
+			if turns[i].N%pruneTurns == 0 {
+				if err := w.pruneIncidents(ctx); err != nil {
+					return err
+				}
+			}
 		}
 		_, err := w.f.conn.ExecContext(ctx, `INSERT OR REPLACE INTO kept (name, value) VALUES (?,?)`, keptAlerts, state)
 		return err
@@ -164,7 +171,7 @@ func fromNumber(v sql.NullFloat64) float64 {
 }
 
 // AlertState returns what PutTurns kept last as the state, nil if there is none, and the highest number of an incident. It
-// forgets what is over for long.
+// forgets what is over for long, as PutTurns does now and then.
 func (w *Watch) AlertState(ctx context.Context) (state []byte, last int64, err error) {
 	_, err = w.do(ctx, "read the state of warnings", func() error {
 		state, last = nil, 0
@@ -188,6 +195,7 @@ func (w *Watch) pruneIncidents(ctx context.Context) error {
 		{`DELETE FROM incident WHERE ended <> 0 AND ended < ?`, []any{micros(time.Now().Add(-keepIncidentsFor))}},
 		{`DELETE FROM incident WHERE ended <> 0 AND id <= (SELECT max(id) FROM incident) - ?`, []any{mostIncidents}},
 		{`DELETE FROM turn WHERE incident NOT IN (SELECT id FROM incident)`, nil},
+		{`DELETE FROM turn WHERE n <= (SELECT max(n) FROM turn) - ? AND (tell = 0 OR handed = 1)`, []any{mostTurns}},
 		{`DELETE FROM silence WHERE until < ?`, []any{micros(time.Now().Add(-keepIncidentsFor))}},
 	} {
 		if _, err := w.f.conn.ExecContext(ctx, q.text, q.args...); err != nil {

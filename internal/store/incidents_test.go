@@ -5,6 +5,7 @@ import (
 	"math"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,4 +139,36 @@ func utc(in tocsin.Incident) tocsin.Incident {
 		}
 	}
 	return in
+}
+
+// TestIncidentsAreForgottenMeanwhile: a process that runs for a year does not keep all that happened.
+func TestIncidentsAreForgottenMeanwhile(t *testing.T) {
+	w, err := OpenWatch(filepath.Join(t.TempDir(), "watch.db"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	long := time.Now().Add(-keepIncidentsFor - time.Hour)
+	old := Turn{Change: tocsin.Change{Incident: tocsin.Incident{ID: 1, Key: "old", Rule: "disk", Began: long, Ended: long}, Turn: tocsin.Over, At: long}}
+	if err := w.PutTurns(t.Context(), []Turn{old}, []byte{}); err != nil {
+		t.Fatal(err)
+	}
+	fresh := Turn{Change: tocsin.Change{Incident: tocsin.Incident{ID: 2, Key: "new", Rule: "disk", Began: time.Now()}, Turn: tocsin.Altered, At: time.Now()}}
+	if err := w.PutTurns(t.Context(), slices.Repeat([]Turn{fresh}, pruneTurns-2), []byte{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		after string
+		known bool
+	}{{"a few turns", true}, {"many turns", false}} {
+		if _, _, ok, err := w.Incident(t.Context(), 1); ok != tt.known || err != nil {
+			t.Errorf("after %s the old one is known: %v, %v", tt.after, ok, err)
+		}
+		if err := w.PutTurns(t.Context(), []Turn{fresh}, []byte{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, turns, ok, err := w.Incident(t.Context(), 2); !ok || len(turns) == 0 || err != nil {
+		t.Errorf("the new one: %d turns, %v, %v", len(turns), ok, err)
+	}
 }
