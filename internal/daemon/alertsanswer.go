@@ -188,7 +188,7 @@ func (a *alerter) ack(ctx context.Context, r api.AckRequest) (api.Change, error)
 	ack := tocsin.Ack{By: r.By, Note: r.Note, At: now}
 	length := time.Duration(r.For * float64(time.Second))
 	switch {
-	case len(r.Note) > longestNote:
+	case len(r.Note) > longestNote || len(r.By) > longestNote:
 		return api.Change{}, api.Errorf(api.ExitUsage, "", fmt.Sprintf("a note has at most %d bytes", longestNote))
 	case r.Drop:
 		ack = tocsin.Ack{}
@@ -235,7 +235,7 @@ func (a *alerter) silence(ctx context.Context, r api.SilenceRequest) (api.Change
 		return api.Change{}, api.Errorf(api.ExitUsage, "write it like --for 2h", "a silence lasts between a second and "+config.FormatDuration(longestSilence))
 	case r.Group == "" && r.Server == "" && r.Rule == "":
 		return api.Change{}, api.Errorf(api.ExitUsage, `for everything write --server "*"`, "it is not said what is to be silent")
-	case len(r.Note) > longestNote || len(r.Group)+len(r.Server)+len(r.Rule) > longestNote:
+	case len(r.Note) > longestNote || len(r.By) > longestNote || len(r.Group)+len(r.Server)+len(r.Rule) > longestNote:
 		return api.Change{}, api.Errorf(api.ExitUsage, "", fmt.Sprintf("a note has at most %d bytes", longestNote))
 	}
 	s := store.KnownSilence{Group: r.Group, Node: r.Server, Rule: r.Rule, By: r.By, Note: r.Note, Made: now, Until: now.Add(length)}

@@ -310,8 +310,9 @@ func (w *writer) wrapped(line, indent string) {
 func (w *writer) String() string { return w.b.String() }
 
 // htmlOf is the same words as text, for programs that show no plain text: paragraphs, lists and links, nothing else. It has
-// no style, and nothing that would be fetched. alt is what a picture that the message brings along shows; "" for none.
-func htmlOf(lang, text, alt string) string {
+// no style, and nothing that would be fetched. Only lines that are addresses of our own pages, which lie below base, become
+// links: other addresses are a plugin's. alt is what a picture that the message brings along shows; "" for none.
+func htmlOf(lang, text, base, alt string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "<!DOCTYPE html>\n<html lang=\"%s\"><head><meta charset=\"utf-8\"><title>Tocsin</title></head><body>\n", html.EscapeString(lang))
 	for _, p := range strings.Split(strings.TrimSpace(text), "\n\n") {
@@ -322,7 +323,7 @@ func htmlOf(lang, text, alt string) string {
 				b.WriteString("<br>\n")
 			}
 			safe := html.EscapeString(line)
-			if url := strings.TrimSpace(line); strings.HasPrefix(url, "https://") || strings.HasPrefix(url, "http://") {
+			if url := strings.TrimSpace(line); base != "" && (url == base || strings.HasPrefix(url, base+"/")) {
 				safe = `<a href="` + html.EscapeString(url) + `">` + html.EscapeString(url) + `</a>`
 			}
 			b.WriteString(safe)

@@ -148,7 +148,7 @@ func (m *mailer) message(l *letter) (*mail.Msg, error) {
 			return nil, permanent{fmt.Errorf("the picture: %w", err)}
 		}
 	}
-	msg.AddAlternativeString(mail.TypeTextHTML, htmlOf(m.p.Locale.Tag(), text, alt))
+	msg.AddAlternativeString(mail.TypeTextHTML, htmlOf(m.p.Locale.Tag(), text, m.n.o.URL, alt))
 	return msg, nil
 }
 
@@ -296,6 +296,9 @@ const maxSecret = 4 << 10
 func readSecret(path string) (string, error) {
 	if path == "" {
 		return "", nil
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return "", fmt.Errorf("read the secret: %s is no file", path) // a pipe would be waited for without end
 	}
 	f, err := os.Open(path)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -540,5 +541,28 @@ func TestPictureOfDigest(t *testing.T) {
 		if err != nil || len(l.picture) != tt.want || l.text == "" {
 			t.Errorf("%s: picture of %d bytes, %v; want %d", name, len(l.picture), err, tt.want)
 		}
+	}
+}
+
+// A link in a message leads to our own pages; an address that a plugin names stays text.
+func TestOnlyOurLinks(t *testing.T) {
+	text := "https://t.example/alert/7\n\nhttps://evil.example/x\nhttps://t.example.evil.example/\n"
+	got := htmlOf("en", text, "https://t.example", "")
+	if strings.Count(got, "<a ") != 1 || !strings.Contains(got, `<a href="https://t.example/alert/7">`) || !strings.Contains(got, "https://evil.example/x") {
+		t.Errorf("HTML:\n%s", got)
+	}
+	if got := htmlOf("en", text, "", ""); strings.Contains(got, "<a ") {
+		t.Errorf("HTML without pages:\n%s", got)
+	}
+}
+
+// A secret is read from a file; a pipe would be waited for.
+func TestSecretsAreFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Skip("this system has no named pipes: ", err)
+	}
+	if _, err := readSecret(path); err == nil || !strings.Contains(err.Error(), "is no file") {
+		t.Errorf("a pipe: %v", err)
 	}
 }
