@@ -93,7 +93,7 @@ func (q *lateQueue) lost() uint64 {
 	return q.dropped
 }
 
-// sendLate sends what came late. What cannot be sent now waits; its error was told.
+// sendLate sends what came late. While the other store does not answer it waits there; the queue ends with the process.
 func (r *remote) sendLate(ctx context.Context) {
 	for ctx.Err() == nil {
 		batch := r.late.take(remoteBatch)

@@ -71,15 +71,21 @@ func (s *presentSeries) Iterator(old chunkenc.Iterator) chunkenc.Iterator {
 // single is one point.
 type single struct {
 	lastValue
-	passed bool
+	steps int // 0: before the point, 1: on it, 2: behind it
 }
 
 func (s *single) next() bool {
-	was := s.passed
-	s.passed = true
-	return !was
+	s.steps = min(2, s.steps+1)
+	return s.steps == 1
 }
 
-func (s *single) seek(t millis) bool          { return s.next() && s.t >= t }
+func (s *single) seek(t millis) bool {
+	if s.steps == 1 && s.t >= t || s.steps == 0 && s.next() && s.t >= t {
+		return true
+	}
+	s.steps = 2
+	return false
+}
+
 func (s *single) at() (int64, float64, int64) { return s.t, s.v, 0 }
 func (s *single) err() error                  { return nil }
