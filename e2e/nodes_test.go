@@ -40,14 +40,15 @@ type parkedField struct {
 	at   func(t float64) float64 // of Unix seconds
 }
 
-// mean is the average of the step that ends at a time.
-func (f *parkedField) mean(end time.Time, step time.Duration) float64 {
+// step is the average, the least and the most of the step that ends at a time.
+func (f *parkedField) step(end time.Time, step time.Duration) (row [3]float64) {
 	const parts = 12
-	sum := 0.0
+	sum, least, most := 0.0, math.Inf(1), math.Inf(-1)
 	for i := range parts {
-		sum += f.at(float64(end.Unix()) - step.Seconds()*(float64(i)+0.5)/parts)
+		v := f.at(float64(end.Unix()) - step.Seconds()*(float64(i)+0.5)/parts)
+		sum, least, most = sum+v, min(least, v), max(most, v)
 	}
-	return sum / parts
+	return [3]float64{sum / parts, least, most}
 }
 
 // daily is a curve that is low at night and high in the afternoon, with some disorder that is the same each time.
@@ -199,12 +200,17 @@ func (p *park) remember(ctx context.Context, watch *api.WatchClient, some []*par
 				for _, f := range service.fields {
 					h := &api.HistorySeries{Group: s.group, Node: s.name, Service: service.name, Field: f.name, Described: service.described}
 					for _, t := range tables {
-						a := api.HistoryArchive{Step: int64(t.step.Seconds()), Of: "average"}
+						var all [3]api.HistoryArchive
+						for i, of := range []string{"average", "min", "max"} {
+							all[i] = api.HistoryArchive{Step: int64(t.step.Seconds()), Of: of}
+						}
 						end := now.Truncate(t.step)
 						for at := end.Add(-t.reach); !at.After(end); at = at.Add(t.step) {
-							a.Rows = append(a.Rows, api.HistoryRow{T: at.UnixMilli(), V: f.mean(at, t.step)})
+							for i, v := range f.step(at, t.step) {
+								all[i].Rows = append(all[i].Rows, api.HistoryRow{T: at.UnixMilli(), V: v})
+							}
 						}
-						h.Archives = append(h.Archives, a)
+						h.Archives = append(h.Archives, all[:]...)
 					}
 					if err := api.WriteHistory(to, h); err != nil {
 						return err
