@@ -96,7 +96,7 @@ func TestRotationsUnderLoad(t *testing.T) {
 			old.Close()
 			return 0, 0
 		}
-		underLoad(t, rotate)
+		underLoad(t, rotate, 0)
 	})
 	t.Run("copytruncate", func(t *testing.T) {
 		rotate := func(t *testing.T, w *pacedWriter, log string) (windowFrom, windowTo int) {
@@ -115,13 +115,15 @@ func TestRotationsUnderLoad(t *testing.T) {
 			must(t, os.Truncate(log, 0))
 			return windowFrom, w.written
 		}
-		underLoad(t, rotate)
+		// A file that has grown past the reader's place again before the reader looked shows newer lines first. That takes a
+		// reader that gets no turn for a whole rotation, of 80 ms here: on a machine with more to do than time.
+		underLoad(t, rotate, 3)
 	})
 }
 
-// underLoad writes and rotates, and checks that each line came once and in its order. Lines in a window that rotate
-// names may be missing, since they were written to no file that remains; they may not come twice either.
-func underLoad(t *testing.T, rotate func(*testing.T, *pacedWriter, string) (from, to int)) {
+// underLoad writes and rotates, and checks that each line came once and in its order, but for so many steps back. Lines in a
+// window that rotate names may be missing, since they were written to no file that remains; they may not come twice either.
+func underLoad(t *testing.T, rotate func(*testing.T, *pacedWriter, string) (from, to int), stepsBack int) {
 	log := filepath.Join(t.TempDir(), "auth.log")
 	w := &pacedWriter{f: appendTo(t, log), begun: time.Now()}
 	f := newFile(t, FileOptions{Pattern: log, FromStart: true})
@@ -175,7 +177,7 @@ func underLoad(t *testing.T, rotate func(*testing.T, *pacedWriter, string) (from
 			missing = append(missing, strconv.Itoa(i))
 		}
 	}
-	if len(missing) > 0 || len(doubled) > 0 || n.disorder > 0 {
+	if len(missing) > 0 || len(doubled) > 0 || n.disorder > stepsBack {
 		t.Errorf("of %d lines %d missing (%.80s), %d doubled (%.80s), %d out of order", w.written,
 			len(missing), strings.Join(missing, " "), len(doubled), strings.Join(doubled, " "), n.disorder)
 	}
