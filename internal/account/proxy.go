@@ -46,6 +46,15 @@ func PeerOf(r *http.Request, listed []netip.Prefix) Peer {
 	return p
 }
 
+// NetworkOf is the network that counts as one: a customer has a whole /64 of IPv6.
+func NetworkOf(a netip.Addr) netip.Prefix {
+	bits := 64
+	if a.Is4() {
+		bits = 32
+	}
+	return netip.PrefixFrom(a, bits).Masked()
+}
+
 func within(a netip.Addr, all []netip.Prefix) bool {
 	for _, p := range all {
 		if p.Contains(a) {

@@ -11,6 +11,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -42,6 +43,7 @@ const (
 	maxSelectors   = 100
 	defaultTimeout = 30 * time.Second
 	sampleConns    = 256 // connections over TCP at a time
+	sampleConnsOf  = 64  // of them from one address, or one /64 of IPv6
 )
 
 // Samples is what the handler asks. Every field must be set.
@@ -114,6 +116,7 @@ func admitted(s *Samples, h http.Handler) http.Handler {
 			h.ServeHTTP(w, r)
 		case "":
 			w.Header().Set("WWW-Authenticate", `Bearer realm="tocsin"`)
+			w.Header().Set("Connection", "close") // who has no token holds no connection
 			fail(w, http.StatusUnauthorized, "unauthorized", errors.New("show a token: Authorization: Bearer TOKEN (tocsin token add NAME --scope "+want+")"))
 		default:
 			fail(w, http.StatusForbidden, "forbidden", fmt.Errorf("this token is for scope %s, not %s", scope, want))
@@ -612,9 +615,11 @@ func quoted(s string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// ServeSamples answers over TCP on l until ctx ends.
-func ServeSamples(ctx context.Context, l net.Listener, h http.Handler) error {
-	return serveUntil(ctx, &limited{Listener: l, slots: make(chan struct{}, sampleConns)}, &http.Server{
+// ServeSamples answers over TCP on l until ctx ends. Of one address it takes a part of all connections at most, unless that is
+// one of the proxies.
+func ServeSamples(ctx context.Context, l net.Listener, proxies []netip.Prefix, h http.Handler) error {
+	all := &limited{Listener: l, slots: make(chan struct{}, sampleConns)}
+	return serveUntil(ctx, &perAddress{Listener: all, most: sampleConnsOf, free: proxies}, &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,

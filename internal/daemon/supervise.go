@@ -258,7 +258,7 @@ func (s *supervisor) serve(ctx context.Context) {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.conf.Listen)
 		if err == nil {
 			s.open.Store(true)
-			err = api.ServeSamples(ctx, l, s.handler())
+			err = api.ServeSamples(ctx, l, s.conf.Web.Proxies, s.handler())
 			s.open.Store(false)
 		}
 		if err != nil && ctx.Err() == nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"math"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -79,7 +78,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	name := clip(form.Name, 200)
 	key := name
 	if peer.Addr.IsValid() { // nobody locks somebody else out who comes from elsewhere
-		key += "\x00" + throttled(peer.Addr).String()
+		key += "\x00" + account.NetworkOf(peer.Addr).String()
 	}
 	if wait := s.throttle.Try(key, now); wait > 0 {
 		seconds := math.Ceil(wait.Seconds())
@@ -107,15 +106,6 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	}
 	s.throttle.Succeeded(key)
 	s.enter(w, r, store.Session{Name: u.Name, Role: u.Role, Kind: byPassword, Until: now.Add(sessionFor)}, u.Password, form.To)
-}
-
-// throttled is the network that counts as one: a customer has a whole /64 of IPv6.
-func throttled(a netip.Addr) netip.Prefix {
-	bits := 64
-	if a.Is4() {
-		bits = 32
-	}
-	return netip.PrefixFrom(a, bits).Masked()
 }
 
 // enter begins a session, and goes on to a path. checked is what was kept of the password, where one was checked.
