@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -144,7 +145,10 @@ func TestPasswords(t *testing.T) {
 // TestPasswordsAreBounded: whoever finds no room waits, and no longer than they want to.
 func TestPasswordsAreBounded(t *testing.T) {
 	p := NewPasswords()
-	for range atATime {
+	if n := cap(p.slots); n < 1 || n > max(1, runtime.GOMAXPROCS(0)/2) {
+		t.Errorf("%d passwords are worked on at once", n)
+	}
+	for range cap(p.slots) {
 		p.slots <- struct{}{}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -193,6 +197,13 @@ func TestThrottle(t *testing.T) {
 	th.Undo("marie")
 	if len(th.tries) != 0 {
 		t.Errorf("nobody failed, and remembered is %v", th.tries)
+	}
+	wide := Throttle{Free: 7, Most: 2 * time.Second}
+	for i, want := range []time.Duration{0, 0, 0, 0, 0, 0, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2} {
+		if got := wide.wait("", now); got != want*time.Second {
+			t.Errorf("a wide one after %d failures: wait %v, want %v", i, got, want*time.Second)
+		}
+		wide.failed("", now)
 	}
 	// A crowd of names does not make it forget who failed often.
 	for range 7 {

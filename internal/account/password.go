@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 
 	"golang.org/x/crypto/argon2"
@@ -22,8 +23,8 @@ const (
 	keySize      = 32
 )
 
-// atATime is how many passwords are worked on at once: whoever tries many gets no more of the machine than that.
-const atATime = 2
+// atATime is how many passwords are worked on at once: whoever tries many gets no more than half of the machine.
+func atATime() int { return max(1, runtime.GOMAXPROCS(0)/2) }
 
 // Passwords hashes and checks passwords, few at a time. Make it with NewPasswords.
 type Passwords struct {
@@ -33,7 +34,7 @@ type Passwords struct {
 
 // NewPasswords makes a checker of passwords.
 func NewPasswords() *Passwords {
-	p := &Passwords{slots: make(chan struct{}, atATime)}
+	p := &Passwords{slots: make(chan struct{}, atATime())}
 	text, _ := NewSecret()
 	p.dummy = encode(argonTime, argonMemory, argonThreads, []byte(text)[:saltSize], make([]byte, keySize))
 	return p

@@ -1,21 +1,26 @@
 package account
 
 import (
+	"cmp"
 	"sync"
 	"time"
 )
 
 // Bounds of the throttle.
 const (
-	freeTries   = 5 // that cost no wait
+	freeTries   = 5 // that cost no wait, where Free says nothing
 	mostWait    = time.Minute
 	mostTriers  = 10_000
 	forgetTries = 15 * time.Minute // after the last
 )
 
 // Throttle makes whoever guesses passwords wait: each failure after the fifth doubles the wait, up to a minute. What is
-// counted is a name, or a name and an address. It may be used by several goroutines. The zero Throttle is ready.
+// counted is a name, a name and an address, or an address alone. It may be used by several goroutines. The zero Throttle is
+// ready.
 type Throttle struct {
+	Free int           // how many failures cost no wait; 0: five
+	Most time.Duration // the longest wait; 0: a minute
+
 	mu    sync.Mutex
 	tries map[string]tries
 }
@@ -38,12 +43,11 @@ func (t *Throttle) Try(key string, now time.Time) time.Duration {
 }
 
 func (t *Throttle) wait(key string, now time.Time) time.Duration {
-	k := t.tries[key]
-	if k.n < freeTries || now.Sub(k.last) > forgetTries {
+	k, free, wait := t.tries[key], cmp.Or(t.Free, freeTries), cmp.Or(t.Most, mostWait)
+	if k.n < free || now.Sub(k.last) > forgetTries {
 		return 0
 	}
-	wait := mostWait
-	if over := k.n - freeTries; over < 6 {
+	if over := k.n - free; over < 6 {
 		wait = min(wait, time.Second<<over)
 	}
 	return max(0, k.last.Add(wait).Sub(now))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -76,11 +77,8 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	password, now, peer := r.PostFormValue("password"), time.Now(), s.peer(r)
 	l := s.locale(r)
 	name := clip(form.Name, 200)
-	key := name
-	if peer.Addr.IsValid() { // nobody locks somebody else out who comes from elsewhere
-		key += "\x00" + account.NetworkOf(peer.Addr).String()
-	}
-	if wait := s.throttle.Try(key, now); wait > 0 {
+	try := s.newTry(name, peer.Addr)
+	if wait := try.begin(now); wait > 0 {
 		seconds := math.Ceil(wait.Seconds())
 		w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
 		form.Wrong = l.T("page.login.wait", "for", time.Duration(seconds)*time.Second)
@@ -93,7 +91,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	ok, err := s.passwords.Check(ctx, u.Password, password)
 	switch {
 	case err != nil:
-		s.throttle.Undo(key)
+		try.undo()
 		s.log.Error("a password could not be checked", "err", err)
 		form.Wrong = l.T("page.login.busy")
 		s.showLogin(w, r, http.StatusServiceUnavailable, form)
@@ -104,8 +102,53 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		s.showLogin(w, r, http.StatusUnauthorized, form)
 		return
 	}
-	s.throttle.Succeeded(key)
+	try.succeeded()
 	s.enter(w, r, store.Session{Name: u.Name, Role: u.Role, Kind: byPassword, Until: now.Add(sessionFor)}, u.Password, form.To)
+}
+
+// Failures that cost no wait, of any names together.
+const (
+	freeOfAddress = 30 // from one address, or one /64 of IPv6
+	freeUnnamed   = 60 // from all whose address proves nothing
+	// Those share their wait with everybody who comes that way, so it is short. A link of tocsin user reset asks for none.
+	waitUnnamed = 2 * time.Second
+)
+
+// try is one login under way, as both throttles count it: by its name, and by where it comes from whatever the name is.
+type try struct {
+	name, from     *account.Throttle
+	nameKey, where string
+}
+
+func (s *Server) newTry(name string, addr netip.Addr) try {
+	if !addr.IsValid() {
+		return try{&s.throttle, &s.unnamed, name, ""}
+	}
+	where := account.NetworkOf(addr).String() // nobody locks somebody else out who comes from elsewhere
+	return try{&s.throttle, &s.crowded, name + "\x00" + where, where}
+}
+
+// begin says how long the login has to wait. 0: it is counted as failed until undo or succeeded says otherwise.
+func (t try) begin(now time.Time) time.Duration {
+	if wait := t.from.Try(t.where, now); wait > 0 {
+		return wait
+	}
+	wait := t.name.Try(t.nameKey, now)
+	if wait > 0 {
+		t.from.Undo(t.where)
+	}
+	return wait
+}
+
+func (t try) undo() {
+	t.name.Undo(t.nameKey)
+	t.from.Undo(t.where)
+}
+
+// succeeded forgets the failures of that name; those of other names stay, or an own account would open them all.
+func (t try) succeeded() {
+	t.name.Succeeded(t.nameKey)
+	t.from.Undo(t.where)
 }
 
 // enter begins a session, and goes on to a path. checked is what was kept of the password, where one was checked.

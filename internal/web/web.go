@@ -59,7 +59,9 @@ type Server struct {
 	log       *slog.Logger
 	people    *people
 	passwords *account.Passwords
-	throttle  account.Throttle
+	throttle  account.Throttle // of a name, and where from
+	crowded   account.Throttle // of an address, whatever the name
+	unnamed   account.Throttle // of everybody whose address proves nothing
 	rounds    rounds
 	signer    signer
 	banned    banList
@@ -74,7 +76,7 @@ type Server struct {
 
 // New makes the pages. Nobody is asked yet but the store.
 func New(ctx context.Context, o Options) (*Server, error) {
-	s := &Server{o: o, log: o.Log, passwords: account.NewPasswords(), drawing: make(chan struct{}, drawnAtOnce), hosts: map[string]bool{"localhost": true}}
+	s := &Server{o: o, log: o.Log, passwords: account.NewPasswords(), crowded: account.Throttle{Free: freeOfAddress}, unnamed: account.Throttle{Free: freeUnnamed, Most: waitUnnamed}, drawing: make(chan struct{}, drawnAtOnce), hosts: map[string]bool{"localhost": true}}
 	u, err := url.Parse(o.Origin)
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("the pages: %q is no address", o.Origin)

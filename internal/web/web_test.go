@@ -426,6 +426,40 @@ func TestGuessingIsSlowedDown(t *testing.T) {
 	}
 }
 
+// TestManyNamesAreSlowedDown: guessing goes by many names as it goes by one, from one address or from nobody's.
+func TestManyNamesAreSlowedDown(t *testing.T) {
+	s, now := newSite(t).pages, time.Now()
+	for _, tt := range []struct {
+		name string
+		addr func(i int) netip.Addr
+		free int
+	}{
+		{"an address", func(int) netip.Addr { return netip.MustParseAddr("198.51.100.7") }, freeOfAddress},
+		{"a /64", func(i int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1)) }, freeOfAddress},
+		{"nobody named", func(int) netip.Addr { return netip.Addr{} }, freeUnnamed},
+	} {
+		for i := range tt.free {
+			if wait := s.newTry(fmt.Sprint("name", i), tt.addr(i)).begin(now); wait != 0 {
+				t.Fatalf("%s: try %d waits %v", tt.name, i, wait)
+			}
+			own := s.newTry("own", tt.addr(i)) // a good login between opens nothing
+			if wait := own.begin(now); wait != 0 {
+				break
+			}
+			own.succeeded()
+		}
+		if wait := s.newTry("another", tt.addr(0)).begin(now); wait == 0 {
+			t.Errorf("%s: goes on after %d names", tt.name, tt.free)
+		}
+		if wait := s.newTry("another", tt.addr(0)).begin(now.Add(time.Minute)); wait != 0 {
+			t.Errorf("%s: a minute later it waits %v", tt.name, wait)
+		}
+	}
+	if wait := s.newTry("name1", netip.MustParseAddr("203.0.113.9")).begin(now); wait != 0 {
+		t.Errorf("who comes from elsewhere waits %v", wait)
+	}
+}
+
 func TestForeignPagesCannotAct(t *testing.T) {
 	s := newSite(t)
 	b := s.as("marie")
