@@ -12,6 +12,7 @@ const (
 	mostSessions   = 10_000
 	mostStarts     = 1_000
 	mostActions    = 100_000
+	mostLooks      = 50_000
 	maxActionText  = 1_000 // bytes of one text of an action
 	keepActionsFor = 365 * 24 * time.Hour
 )
@@ -99,9 +100,18 @@ type Action struct {
 	Note  string
 }
 
+// twice runs one transaction, and once more where the file was lost and a new one begun: what is to be kept is kept there.
+func (w *Watch) twice(ctx context.Context, what string, do func() error) error {
+	renewed, err := w.do(ctx, what, do)
+	if renewed && err == nil {
+		_, err = w.do(ctx, what, do)
+	}
+	return err
+}
+
 // exec runs one statement in a transaction of its own, and says whether it changed anything.
 func (w *Watch) exec(ctx context.Context, what, statement string, args ...any) (ok bool, err error) {
-	_, err = w.do(ctx, what, func() error {
+	err = w.twice(ctx, what, func() error {
 		r, err := w.f.conn.ExecContext(ctx, statement, args...)
 		if err != nil {
 			return err
@@ -176,7 +186,7 @@ func (w *Watch) Users(ctx context.Context) ([]User, error) {
 
 // PutSession keeps a session, in place of the one with its hash. Beyond ten thousand those that were seen longest ago go.
 func (w *Watch) PutSession(ctx context.Context, s Session) error {
-	_, err := w.do(ctx, "keep a session", func() error {
+	return w.twice(ctx, "keep a session", func() error {
 		_, err := w.f.conn.ExecContext(ctx, `INSERT OR REPLACE INTO session (hash, name, role, kind, made, seen, until, addr, agent) VALUES (?,?,?,?,?,?,?,?,?)`,
 			s.Hash[:], s.Name, s.Role, s.Kind, micros(s.Made), micros(s.Seen), micros(s.Until), s.Addr, clipped(s.Agent, 200))
 		if err == nil {
@@ -184,7 +194,6 @@ func (w *Watch) PutSession(ctx context.Context, s Session) error {
 		}
 		return err
 	})
-	return err
 }
 
 // DropSession ends a session; ok is false if there is none.
@@ -221,7 +230,7 @@ func (w *Watch) Sessions(ctx context.Context, now time.Time) ([]Session, error) 
 // PutStart keeps a link that is good once, in place of any other for the same account. Those that have ended at now go.
 // ok is false if there are a thousand, or this one is there already, used or not.
 func (w *Watch) PutStart(ctx context.Context, l Start, now time.Time) (ok bool, err error) {
-	_, err = w.do(ctx, "keep a link", func() error {
+	err = w.twice(ctx, "keep a link", func() error {
 		if _, err := w.f.conn.ExecContext(ctx, `DELETE FROM start WHERE until <= ? OR name = ? AND name <> ''`, micros(now), l.Name); err != nil {
 			return err
 		}
@@ -260,7 +269,7 @@ func (w *Watch) UseStart(ctx context.Context, hash [32]byte, now time.Time) (ok 
 
 // Secret is what is kept by a name: made, the first time, by what is given.
 func (w *Watch) Secret(ctx context.Context, name string, made [32]byte) (secret [32]byte, err error) {
-	_, err = w.do(ctx, "keep a secret", func() error {
+	err = w.twice(ctx, "keep a secret", func() error {
 		if _, err := w.f.conn.ExecContext(ctx, `INSERT OR IGNORE INTO secret (name, value) VALUES (?,?)`, name, made[:]); err != nil {
 			return err
 		}
@@ -283,17 +292,25 @@ func (w *Watch) NewSecret(ctx context.Context, name string, secret [32]byte) err
 	return err
 }
 
-// PutAction notes what somebody changed. What is older than a year goes, and so does the oldest beyond 100,000.
+// Look is what is noted of somebody who looked at an address and changed nothing.
+const Look = "look"
+
+// PutAction notes what somebody changed, or looked at. What is older than a year goes, and so do the oldest changes beyond
+// 100,000 and the oldest looks beyond 50,000: however much is looked at, what was changed stays.
 func (w *Watch) PutAction(ctx context.Context, a Action) error {
-	_, err := w.do(ctx, "note an action", func() error {
+	most := mostActions
+	if a.What == Look {
+		most = mostLooks
+	}
+	return w.twice(ctx, "note an action", func() error {
 		_, err := w.f.conn.ExecContext(ctx, `INSERT INTO action (at, who, what, about, note) VALUES (?,?,?,?,?)`,
 			micros(a.At), clipped(a.Who, maxActionText), a.What, clipped(a.About, maxActionText), clipped(a.Note, maxActionText))
 		if err == nil {
-			_, err = w.f.conn.ExecContext(ctx, `DELETE FROM action WHERE at < ? OR n <= (SELECT max(n) FROM action) - ?`, micros(a.At.Add(-keepActionsFor)), mostActions)
+			_, err = w.f.conn.ExecContext(ctx, `DELETE FROM action WHERE at < ? OR n IN (SELECT n FROM action WHERE (what = ?) = ? ORDER BY n DESC LIMIT -1 OFFSET ?)`,
+				micros(a.At.Add(-keepActionsFor)), Look, a.What == Look, most)
 		}
 		return err
 	})
-	return err
 }
 
 // Actions returns what was noted, newest first, at most limit with numbers below before; 0: the newest.

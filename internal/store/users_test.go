@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -131,6 +132,90 @@ func TestSecrets(t *testing.T) {
 	}
 	if got, err := w.Secret(ctx, "links", [32]byte{4}); err != nil || got != [32]byte{3} {
 		t.Errorf("Secret: %v, %v; want 3", got[0], err)
+	}
+}
+
+// TestLooksPushNoDeedOut: looks have a bound of their own.
+func TestLooksPushNoDeedOut(t *testing.T) {
+	ctx := context.Background()
+	w := openWatch(t, filepath.Join(t.TempDir(), "watch.db"))
+	put := func(what string) {
+		t.Helper()
+		if err := w.PutAction(ctx, Action{At: t0, Who: "marie", What: what, About: "192.0.2.7"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill := func(what string, n int) {
+		t.Helper()
+		if _, err := w.exec(ctx, "fill", `WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i < ?) INSERT INTO action (at, who, what, about, note) SELECT ?, '', ?, '', '' FROM c`, n, micros(t0), what); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func(condition string) (n int) {
+		t.Helper()
+		all, err := rows(ctx, w, "count", `SELECT count(*) FROM action WHERE what `+condition, func(scan func(...any) error) (n int, err error) { return n, scan(&n) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all[0]
+	}
+	put("unban")
+	fill(Look, mostLooks+mostActions)
+	put(Look)
+	if looks, deeds := count("= 'look'"), count("<> 'look'"); looks != mostLooks || deeds != 1 {
+		t.Errorf("%d looks and %d deeds are kept, want %d and 1", looks, deeds, mostLooks)
+	}
+	fill("ban", mostActions)
+	put("unban")
+	if looks, deeds := count("= 'look'"), count("<> 'look'"); looks != mostLooks || deeds != mostActions {
+		t.Errorf("%d looks and %d deeds are kept, want %d and %d", looks, deeds, mostLooks, mostActions)
+	}
+}
+
+// TestKeptInANewFile: what is kept while the file turns out to be gone stands in the one that is begun.
+func TestKeptInANewFile(t *testing.T) {
+	ctx := context.Background()
+	for _, tt := range []struct {
+		name string
+		put  func(*Watch) error
+		kept func(*Watch) (bool, error)
+	}{
+		{"an account", func(w *Watch) error {
+			ok, err := w.AddUser(ctx, User{Name: "marie", Role: "admin", Made: t0})
+			if !ok {
+				t.Error("the account is refused")
+			}
+			return err
+		}, func(w *Watch) (bool, error) { all, err := w.Users(ctx); return len(all) == 1, err }},
+		{"a session", func(w *Watch) error {
+			return w.PutSession(ctx, Session{Name: "marie", Made: t0, Seen: t0, Until: t0.Add(time.Hour)})
+		},
+			func(w *Watch) (bool, error) { all, err := w.Sessions(ctx, t0); return len(all) == 1, err }},
+		{"a link", func(w *Watch) error {
+			_, err := w.PutStart(ctx, Start{Name: "marie", Until: t0.Add(time.Hour)}, t0)
+			return err
+		},
+			func(w *Watch) (bool, error) { _, ok, err := w.FindStart(ctx, [32]byte{}, t0); return ok, err }},
+		{"a secret", func(w *Watch) error { _, err := w.Secret(ctx, "links", [32]byte{1}); return err },
+			func(w *Watch) (bool, error) {
+				got, err := w.Secret(ctx, "links", [32]byte{2})
+				return got == [32]byte{1}, err
+			}},
+		{"an action", func(w *Watch) error { return w.PutAction(ctx, Action{At: t0, Who: "marie", What: "ban"}) },
+			func(w *Watch) (bool, error) { all, err := w.Actions(ctx, 0, 10); return len(all) == 1, err }},
+	} {
+		path := filepath.Join(t.TempDir(), "watch.db")
+		w := openWatch(t, path)
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := tt.put(w); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if ok, err := tt.kept(w); !ok || err != nil {
+			t.Errorf("%s is kept: %v, %v", tt.name, ok, err)
+		}
+		w.Close()
 	}
 }
 

@@ -156,7 +156,7 @@ func (s *Server) showAddress(w http.ResponseWriter, r *http.Request, v *visitor,
 		}
 	}
 	if s.looked.isNew(v.By(), about.name, a.now) {
-		s.note(r, v, "look", about.name, "")
+		s.note(r, v, store.Look, about.name, "")
 	}
 	s.show(w, r, v, code, "address", about.name, page)
 }
