@@ -51,7 +51,11 @@ func (s *supervisor) graph(ctx context.Context, q api.GraphQuery) (api.Graph, er
 		Title: attr(desc.Service, "graph_title"), Unit: cmp.Or(attr(desc.Service, "graph_vlabel"), attr(desc.Service, "graph_vtitle")), Fields: []api.GraphField{},
 		From: q.From, To: q.To, Attributes: attributes(desc.Attrs), Marks: []api.GraphMark{},
 	}
+	worked := graph.Fields(desc.Service)
 	for i := range desc.Fields {
+		if !worked[desc.Fields[i].Name] {
+			continue // nothing is read that would not be drawn
+		}
 		f := api.GraphField{Name: desc.Fields[i].Name, Points: []api.GraphPoint{}, Attributes: attributes(desc.Fields[i].Attrs)}
 		f.Label, _ = desc.Fields[i].Get("label")
 		from, virtual := desc.sources[f.Name]

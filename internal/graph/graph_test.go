@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"image/png"
 	"io"
 	"math"
@@ -432,5 +433,20 @@ func TestInherit(t *testing.T) {
 	}
 	if Inherit(child) != child {
 		t.Error("a service without parents was copied")
+	}
+}
+
+// TestFieldsAreThoseThatAreDrawn: of thousands of fields only those are worked with that come first, by the order asked for.
+func TestFieldsAreThoseThatAreDrawn(t *testing.T) {
+	text := "graph_title x\ngraph_order f1999 -f1998"
+	for i := range 2000 {
+		text += fmt.Sprintf("\nf%d.label %d", i, i)
+	}
+	names := Fields(describe(t, text))
+	if len(names) != maxFields || !names["f1999"] || !names["f1998"] || !names["f0"] || names["f1000"] {
+		t.Errorf("%d fields", len(names))
+	}
+	if few := Fields(describe(t, "graph_title x\na.label a\nb.label b\nb.graph no")); len(few) != 2 {
+		t.Errorf("of few: %v", few)
 	}
 }

@@ -122,6 +122,16 @@ func (g *Graph) fields(period string, word func(string) string) {
 	}
 }
 
+// Fields are the fields that a graph of a service works with, by name: of thousands those that come first.
+func Fields(s *munin.Service) map[string]bool {
+	order, _ := fieldOrder(s)
+	names := make(map[string]bool, len(order))
+	for _, f := range order {
+		names[f.Name] = true
+	}
+	return names
+}
+
 // fieldOrder is the fields in the order of graph_order, then of the configuration. hidden are those that it does not show.
 func fieldOrder(s *munin.Service) (order []*munin.Field, hidden map[string]bool) {
 	hidden = map[string]bool{}
