@@ -54,6 +54,9 @@ var funcs = template.FuncMap{
 	"safe": tocsin.Printable,
 	"seg":  segment,
 	"dict": dict,
+	// The bounds of a password.
+	"leastPassword": func() int { return account.LeastPassword },
+	"mostPassword":  func() int { return account.MostPassword },
 }
 
 // dict makes a map of names and values, for a part that wants several.

@@ -189,7 +189,6 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 type startForm struct {
 	Name  string // whose password is chosen; "": nobody's, the reader is let in for a while
 	Path  string
-	Least int
 	Wrong string
 }
 
@@ -199,7 +198,7 @@ func (s *Server) startPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) showStart(w http.ResponseWriter, r *http.Request, code int, l store.Start, wrong string) {
-	s.show(w, r, nil, code, "start", "page.start.title", startForm{Name: l.Name, Path: r.URL.Path, Least: account.LeastPassword, Wrong: wrong})
+	s.show(w, r, nil, code, "start", "page.start.title", startForm{Name: l.Name, Path: r.URL.Path, Wrong: wrong})
 }
 
 // withStart looks the link of a request up.

@@ -176,6 +176,9 @@ func (s *Server) servePicture(w http.ResponseWriter, r *http.Request, places []p
 		http.Error(w, "it could not be drawn", http.StatusServiceUnavailable)
 		return
 	}
+	if linked { // it may stand in a page elsewhere; what a session opens may not
+		w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
+	}
 	s.sendPicture(w, r, p, text)
 }
 
@@ -188,8 +191,7 @@ func (s *Server) sendPicture(w http.ResponseWriter, r *http.Request, p picture, 
 	h.Set("ETag", tag)
 	// A picture is as good as new until its next step.
 	h.Set("Cache-Control", "private, max-age="+strconv.Itoa(int(freshFor(p).Seconds())))
-	// It may stand in a page elsewhere, for whoever has a link; as a page of its own it can do nothing.
-	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
+	// As a page of its own it can do nothing.
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'")
 	h.Add("Vary", "Accept-Language, Cookie, Authorization")
 	if p.kind == "csv" {

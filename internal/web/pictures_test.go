@@ -106,11 +106,21 @@ func TestEmbeddedLinks(t *testing.T) {
 			n++
 			if got := s.browser().get(strings.TrimPrefix(link, s.http.URL)); got.StatusCode != http.StatusOK || got.Header.Get("Content-Type") != "image/png" {
 				t.Errorf("%s: %s", link, got.Status)
+			} else if policy := got.Header.Get("Cross-Origin-Resource-Policy"); policy != "cross-origin" {
+				t.Errorf("%s: may stand elsewhere: %q", link, policy)
 			}
 		}
 		if n != 3 {
 			t.Errorf("%s offers %d links, want 3", path, n)
 		}
+	}
+}
+
+// TestPicturesOfASessionStayHere: no page elsewhere shows what its reader's session opens.
+func TestPicturesOfASessionStayHere(t *testing.T) {
+	a := newSite(t).as("paul").get("/graph/OVH/web1/cpu/day.png")
+	if policy := a.Header.Get("Cross-Origin-Resource-Policy"); a.StatusCode != http.StatusOK || policy != "same-origin" {
+		t.Errorf("%s, may stand elsewhere: %q", a.Status, policy)
 	}
 }
 
