@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -104,6 +105,7 @@ func TestAlertsOfThisMachine(t *testing.T) {
 		t.Errorf("turns after the restart: %+v, %v", d.Turns, err)
 	}
 	stop()
+	checkNoted(t, state, []string{"marie ack #" + fmt.Sprint(a.ID) + " looking", "marie silence web1 id* moving", " silence-end " + fmt.Sprint(first.Silences[0].ID) + " "})
 
 	c, _, _ = supervisingIn(t, state, strings.Replace(watchful, `warning = "1000:"`, `warning = ":1e9"`, 1))
 	within(t, "the end", func() bool {
@@ -113,6 +115,27 @@ func TestAlertsOfThisMachine(t *testing.T) {
 	all, err := c.Alerts(ctx, api.AlertsQuery{All: true, Since: time.Hour, Server: "web1", Group: "Gandi"}, "en")
 	if i := slices.IndexFunc(all.Alerts, func(a api.Alert) bool { return a.Rule == "busy" && a.State == "over" }); err != nil || i < 0 {
 		t.Errorf("all: %+v, %v", all, err)
+	}
+}
+
+// checkNoted compares what was noted of people, the oldest first.
+func checkNoted(t *testing.T, state string, want []string) {
+	t.Helper()
+	w, err := store.OpenWatch(filepath.Join(state, watchFolder, watchStore), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	all, err := w.Actions(t.Context(), 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, a := range slices.Backward(all) {
+		got = append(got, a.Who+" "+a.What+" "+a.About+" "+a.Note)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("noted: %q, want %q", got, want)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"tocsin"
@@ -46,6 +47,42 @@ func (w *watcher) warnings() *api.AlertOperations {
 		Rules: func(context.Context) (api.Rules, error) {
 			return with(w, func(s *supervisor) (api.Rules, error) { return wireRules(s.alerts.rules), nil })
 		},
+	}
+}
+
+// notedWarnings are the operations for commands, whose changes stand in the action log as those of the pages do.
+func (w *watcher) notedWarnings() *api.AlertOperations {
+	all := w.warnings()
+	ack, silence := all.Ack, all.Silence
+	all.Ack = func(ctx context.Context, r api.AckRequest) (api.Change, error) {
+		c, err := ack(ctx, r)
+		if err == nil {
+			what := "ack"
+			if r.Drop {
+				what = "ack-drop"
+			}
+			w.note(ctx, r.By, what, fmt.Sprintf("#%d", r.ID), r.Note)
+		}
+		return c, err
+	}
+	all.Silence = func(ctx context.Context, r api.SilenceRequest) (api.Change, error) {
+		c, err := silence(ctx, r)
+		if err == nil {
+			what, about := "silence", strings.Join(slices.DeleteFunc([]string{r.Group, r.Server, r.Rule}, func(s string) bool { return s == "" }), " ")
+			if r.End != 0 {
+				what, about = "silence-end", fmt.Sprint(r.End)
+			}
+			w.note(ctx, r.By, what, about, r.Note)
+		}
+		return c, err
+	}
+	return all
+}
+
+// note writes down what somebody changed. Where it cannot be written the change stands, and the log tells.
+func (w *watcher) note(ctx context.Context, by, what, about, note string) {
+	if err := w.store.PutAction(context.WithoutCancel(ctx), store.Action{At: time.Now(), Who: by, What: what, About: about, Note: note}); err != nil {
+		w.log.Error("an action could not be noted", "source", what, "err", err)
 	}
 }
 

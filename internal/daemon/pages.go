@@ -190,7 +190,7 @@ type loginLog struct {
 
 func (l *loginLog) failed(name string, addr netip.Addr) {
 	if !addr.IsValid() {
-		l.log.Warn("login failed, behind a proxy that is not listed: nobody can be named", "node", name)
+		l.log.Warn("login failed, behind a proxy that is not listed: nobody can be named", "account", name)
 		return
 	}
 	l.write(fmt.Sprintf("login failed for %q from %s", name, addr))

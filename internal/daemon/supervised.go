@@ -49,7 +49,7 @@ func (w *watcher) supervision() *api.SuperviseOperations {
 		Import: func(ctx context.Context, body io.Reader) (api.History, error) {
 			return with(w, func(s *supervisor) (api.History, error) { return s.importHistory(ctx, body) })
 		},
-		Warnings: w.warnings(),
+		Warnings: w.notedWarnings(),
 		Questions: func() (*api.Samples, error) {
 			return with(w, func(s *supervisor) (*api.Samples, error) { return s.questions(), nil })
 		},
