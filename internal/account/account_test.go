@@ -252,6 +252,36 @@ func TestSigner(t *testing.T) {
 	}
 }
 
+func TestSeal(t *testing.T) {
+	s, other := &Signer{Key: [32]byte{1}}, &Signer{Key: [32]byte{2}}
+	text := s.Seal("round", []byte("secret"))
+	if plain, ok := s.Open("round", text); !ok || string(plain) != "secret" {
+		t.Errorf("opened: %q, %v", plain, ok)
+	}
+	if again := s.Seal("round", []byte("secret")); again == text || strings.Contains(text, "secret") {
+		t.Errorf("sealed twice: %s and %s", text, again)
+	}
+	last := "A"
+	if strings.HasSuffix(text, "A") {
+		last = "Q"
+	}
+	for _, tt := range []struct {
+		name, purpose, text string
+		by                  *Signer
+	}{
+		{"another key", "round", text, other},
+		{"another purpose", "rounds", text, s},
+		{"changed", "round", text[:len(text)-1] + last, s},
+		{"cut", "round", text[:20], s},
+		{"nothing", "round", "", s},
+		{"no text of ours", "round", "ä", s},
+	} {
+		if plain, ok := tt.by.Open(tt.purpose, tt.text); ok {
+			t.Errorf("%s: opened: %q", tt.name, plain)
+		}
+	}
+}
+
 func TestPeerOf(t *testing.T) {
 	listed := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("2001:db8:1::/48")}
 	tests := []struct {

@@ -29,9 +29,16 @@ type OIDCOptions struct {
 // (https://openid.net/specs/openid-connect-core-1_0.html#CodeFlowAuth, RFC 7636). It may be used by several goroutines.
 type OIDC struct {
 	o  OIDCOptions
-	mu sync.Mutex
-	p  *oidc.Provider // once it was found
+
+	mu     sync.Mutex
+	p      *oidc.Provider // once it was found
+	asking chan struct{}  // closed when who asks it has its answer; nil: nobody asks
+	err    error          // of the last time it was asked
+	failed time.Time
 }
+
+// errorFor is how long a provider that did not answer is not asked again.
+const errorFor = 10 * time.Second
 
 // Round is one login on its way. All of it is secret, and good once.
 type Round struct{ State, Nonce, Verifier string }
@@ -51,19 +58,44 @@ func NewOIDC(o OIDCOptions) *OIDC {
 	return &OIDC{o: o}
 }
 
+// provider is what the provider says of itself. One asks, the others wait for its answer; an error is the answer for a while.
 func (c *OIDC) provider(ctx context.Context) (*oidc.Provider, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.p != nil {
-		return c.p, nil
+	for {
+		c.mu.Lock()
+		switch {
+		case c.p != nil:
+			c.mu.Unlock()
+			return c.p, nil
+		case c.err != nil && time.Since(c.failed) < errorFor:
+			c.mu.Unlock()
+			return nil, c.err
+		case c.asking == nil:
+			c.asking = make(chan struct{})
+			c.mu.Unlock()
+			c.ask(ctx)
+			continue
+		}
+		asking := c.asking
+		c.mu.Unlock()
+		select {
+		case <-asking:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("ask %s how to log in: %w", c.o.Issuer, ctx.Err())
+		}
 	}
+}
+
+// ask asks the provider, for everybody who waits.
+func (c *OIDC) ask(ctx context.Context) {
 	// The provider keeps this context for the keys that it fetches later: it must not end with one request.
 	p, err := oidc.NewProvider(oidc.ClientContext(context.WithoutCancel(ctx), c.o.Client), c.o.Issuer)
-	if err != nil {
-		return nil, fmt.Errorf("ask %s how to log in: %w", c.o.Issuer, err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.p = p; err != nil {
+		c.p, c.err, c.failed = nil, fmt.Errorf("ask %s how to log in: %w", c.o.Issuer, err), time.Now()
 	}
-	c.p = p
-	return p, nil
+	close(c.asking)
+	c.asking = nil
 }
 
 func (c *OIDC) config(p *oidc.Provider) (*oauth2.Config, error) {

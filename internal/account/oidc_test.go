@@ -1,11 +1,14 @@
 package account_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tocsin/internal/account"
@@ -70,6 +73,50 @@ func TestOIDC(t *testing.T) {
 	if m := p.Mistakes(); len(m) > 0 {
 		t.Errorf("the provider was asked wrongly: %q", m)
 	}
+}
+
+// slow is a provider that answers when it is told to.
+type slow struct {
+	asked  atomic.Int64
+	answer chan struct{} // closed: it fails
+}
+
+func (s *slow) RoundTrip(*http.Request) (*http.Response, error) {
+	s.asked.Add(1)
+	<-s.answer
+	return nil, errors.New("it is down")
+}
+
+// TestProviderThatIsDown: many who come while it is down ask it once, do not wait for each other, and once more later.
+func TestProviderThatIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slow{answer: make(chan struct{})}
+		c := account.NewOIDC(account.OIDCOptions{Issuer: "https://id.example", ClientID: "tocsin", Redirect: redirect, Client: &http.Client{Transport: s}})
+		errs := make(chan error, 20)
+		for range cap(errs) {
+			go func() { _, _, err := c.Begin(t.Context()); errs <- err }()
+		}
+		synctest.Wait()
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, _, err := c.Begin(gone); !errors.Is(err, context.Canceled) {
+			t.Errorf("who waits no more: %v", err)
+		}
+		close(s.answer)
+		for range cap(errs) {
+			if err := <-errs; err == nil || !strings.Contains(err.Error(), "it is down") {
+				t.Errorf("while it is asked: %v", err)
+			}
+		}
+		time.Sleep(9 * time.Second)
+		if _, _, err := c.Begin(t.Context()); err == nil || s.asked.Load() != 1 {
+			t.Errorf("a while later: %v, asked %d times", err, s.asked.Load())
+		}
+		time.Sleep(2 * time.Second)
+		if _, _, err := c.Begin(t.Context()); err == nil || s.asked.Load() != 2 {
+			t.Errorf("later: %v, asked %d times", err, s.asked.Load())
+		}
+	})
 }
 
 func TestOIDCRefuses(t *testing.T) {

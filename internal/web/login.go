@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"crypto/subtle"
+	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
@@ -10,7 +11,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"tocsin"
@@ -20,9 +20,9 @@ import (
 
 // Bounds of a login.
 const (
-	tryFor     = 8 * time.Second // how long one waits until there is room to check a password
-	roundFor   = 10 * time.Minute
-	mostRounds = 1_000
+	tryFor      = 8 * time.Second // how long one waits until there is room to check a password
+	roundFor    = 10 * time.Minute
+	longestBack = 1_000 // bytes of the path to go on to: browsers keep 4,096 in a cookie
 )
 
 // loginForm is what the login page shows.
@@ -40,7 +40,7 @@ func (s *Server) toLogin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	to := "/login"
-	if at := r.URL.RequestURI(); at != "/" && len(at) < 1000 {
+	if at := r.URL.RequestURI(); at != "/" && len(at) < longestBack {
 		to += "?" + url.Values{"to": {at}}.Encode()
 	}
 	http.Redirect(w, r, to, http.StatusSeeOther)
@@ -288,46 +288,31 @@ func (s *Server) choose(r *http.Request, name string) (hash, wrong string) {
 	return hash, ""
 }
 
-// rounds are the logins with a provider that are on their way.
-type rounds struct {
-	mu  sync.Mutex
-	all map[string]waiting // by state
-}
-
-type waiting struct {
+// round is a login with a provider that is on its way. The browser keeps it, sealed: whoever begins many takes no room here.
+type round struct {
 	account.Round
-	to    string
-	until time.Time
+	To    string // where to go on
+	Until time.Time
 }
 
-// keep remembers a round; it is given back once.
-func (w *rounds) keep(round account.Round, to string, now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.all == nil {
-		w.all = map[string]waiting{}
+// sealedRound is what a round's cookie is sealed for.
+const sealedRound = "oidc"
+
+func (s *Server) sealRound(one round) string {
+	plain, err := json.Marshal(one)
+	if err != nil {
+		panic("BUG: " + err.Error()) // texts and a time
 	}
-	oldest := ""
-	for state, one := range w.all {
-		if now.After(one.until) {
-			delete(w.all, state)
-		} else if oldest == "" || one.until.Before(w.all[oldest].until) {
-			oldest = state
-		}
-	}
-	if len(w.all) >= mostRounds {
-		delete(w.all, oldest)
-	}
-	w.all[round.State] = waiting{round, to, now.Add(roundFor)}
+	return s.signer.now.Load().Seal(sealedRound, plain)
 }
 
-// take gives a round back.
-func (w *rounds) take(state string, now time.Time) (waiting, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	one, ok := w.all[state]
-	delete(w.all, state)
-	return one, ok && now.Before(one.until)
+// openRound is the round that the browser kept; ok is false if it is none of ours, or is over at now.
+func (s *Server) openRound(r *http.Request, now time.Time) (one round, ok bool) {
+	plain, ok := s.signer.now.Load().Open(sealedRound, s.cookie(r, cookieRound))
+	if !ok || json.Unmarshal(plain, &one) != nil {
+		return round{}, false
+	}
+	return one, now.Before(one.Until)
 }
 
 func (s *Server) oidcBegin(w http.ResponseWriter, r *http.Request) {
@@ -335,14 +320,17 @@ func (s *Server) oidcBegin(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, http.StatusNotFound, "page.error.nothing")
 		return
 	}
-	to, round, err := s.o.OIDC.Begin(r.Context())
+	to, begun, err := s.o.OIDC.Begin(r.Context())
 	if err != nil {
 		s.log.Error("nobody can log in with OpenID Connect", "err", err)
 		s.showLogin(w, r, http.StatusBadGateway, loginForm{To: "/", Wrong: s.locale(r).T("page.login.provider")})
 		return
 	}
-	s.rounds.keep(round, localPath(r.URL.Query().Get("to")), time.Now())
-	s.setCookie(w, r, cookieRound, round.State, roundFor)
+	back := localPath(r.URL.Query().Get("to"))
+	if len(back) > longestBack {
+		back = "/"
+	}
+	s.setCookie(w, r, cookieRound, s.sealRound(round{begun, back, time.Now().Add(roundFor)}), roundFor)
 	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
@@ -353,14 +341,13 @@ func (s *Server) oidcFinish(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := r.URL.Query()
-	state, own := q.Get("state"), s.cookie(r, cookieRound)
-	s.setCookie(w, r, cookieRound, "", 0)
-	round, ok := s.rounds.take(state, time.Now())
+	one, ok := s.openRound(r, time.Now())
+	s.setCookie(w, r, cookieRound, "", 0) // it is good once; the provider's code is too
 	refuse := func(key string, err error) {
 		s.log.Warn("a login with OpenID Connect failed", "err", err)
 		s.showLogin(w, r, http.StatusForbidden, loginForm{To: "/", Wrong: s.locale(r).T(key)})
 	}
-	if !ok || subtle.ConstantTimeCompare([]byte(state), []byte(own)) != 1 {
+	if !ok || subtle.ConstantTimeCompare([]byte(q.Get("state")), []byte(one.State)) != 1 {
 		refuse("page.login.stale", errors.New("the browser that comes back is not the one that was sent, or came late"))
 		return
 	}
@@ -368,14 +355,14 @@ func (s *Server) oidcFinish(w http.ResponseWriter, r *http.Request) {
 		refuse("page.login.declined", errors.New(tocsin.Printable(clip(q.Get("error")+": "+q.Get("error_description"), 300))))
 		return
 	}
-	who, err := s.o.OIDC.Finish(r.Context(), round.Round, q.Get("code"))
+	who, err := s.o.OIDC.Finish(r.Context(), one.Round, q.Get("code"))
 	switch {
 	case err != nil:
 		refuse("page.login.provider", err)
 	case who.Role == account.Nobody:
 		refuse("page.login.norole", errors.New("no role here for "+tocsin.Printable(who.Name)))
 	default:
-		s.enter(w, r, store.Session{Name: who.Name, Role: who.Role.String(), Kind: byOIDC, Until: time.Now().Add(oidcFor)}, "", round.to)
+		s.enter(w, r, store.Session{Name: who.Name, Role: who.Role.String(), Kind: byOIDC, Until: time.Now().Add(oidcFor)}, "", one.To)
 	}
 }
 

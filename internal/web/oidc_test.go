@@ -2,9 +2,11 @@ package web
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"tocsin/internal/account"
 	"tocsin/internal/account/fake"
@@ -84,6 +86,60 @@ func TestOIDCLogin(t *testing.T) {
 	}
 	if m := p.Mistakes(); len(m) > 0 {
 		t.Errorf("the provider was asked wrongly: %q", m)
+	}
+}
+
+// TestManyLoginsBegun: whoever begins logins by the thousand pushes out nobody's that is on its way.
+func TestManyLoginsBegun(t *testing.T) {
+	p := fake.New("tocsin", "secret")
+	defer p.Close()
+	s := newSite(t, func(o *Options) {
+		p.Redirect = o.Origin + "/oidc"
+		o.OIDC = account.NewOIDC(account.OIDCOptions{
+			Issuer: p.URL, ClientID: "tocsin", ClientSecret: func() (string, error) { return "secret", nil }, Redirect: p.Redirect,
+			Claim: "groups", Roles: map[string]account.Role{"helpers": account.Support},
+		})
+	})
+	p.Claims = map[string]any{"preferred_username": "zoe", "groups": []string{"helpers"}}
+	b := s.browser()
+	a := b.get("/oidc/begin?to=" + strings.Repeat("/x", 2_000))
+	for _, c := range a.Cookies() {
+		if len(c.Name)+len(c.Value) > 4_096 {
+			t.Errorf("a cookie of %d bytes", len(c.Value))
+		}
+	}
+	resp, err := b.client.Get(a.Header.Get("Location"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	for range 1_001 {
+		r := httptest.NewRequest("GET", s.http.URL+"/oidc/begin", nil)
+		w := httptest.NewRecorder()
+		if s.pages.ServeHTTP(w, r); w.Code != http.StatusSeeOther {
+			t.Fatalf("begin: %d", w.Code)
+		}
+	}
+	if a := b.get(strings.TrimPrefix(resp.Header.Get("Location"), s.http.URL)); a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/" {
+		t.Errorf("back: %s to %q", a.Status, a.Header.Get("Location"))
+	}
+}
+
+// TestRoundEnds: a login that took too long, or that was sealed under another key, is begun anew.
+func TestRoundEnds(t *testing.T) {
+	s := newSite(t).pages
+	now := time.Now()
+	r := httptest.NewRequest("GET", s.o.Origin+"/oidc", nil)
+	r.AddCookie(&http.Cookie{Name: s.cookieName(r, cookieRound), Value: s.sealRound(round{account.Round{State: "s"}, "/alerts", now.Add(roundFor)})})
+	if one, ok := s.openRound(r, now); !ok || one.State != "s" || one.To != "/alerts" {
+		t.Errorf("at once: %+v, %v", one, ok)
+	}
+	if _, ok := s.openRound(r, now.Add(roundFor)); ok {
+		t.Error("it is good for ever")
+	}
+	s.signer.now.Store(&account.Signer{Key: [32]byte{1}})
+	if _, ok := s.openRound(r, now); ok {
+		t.Error("it is good under another key")
 	}
 }
 

@@ -62,7 +62,6 @@ type Server struct {
 	throttle  account.Throttle // of a name, and where from
 	crowded   account.Throttle // of an address, whatever the name
 	unnamed   account.Throttle // of everybody whose address proves nothing
-	rounds    rounds
 	signer    signer
 	banned    banList
 	looked    looks
