@@ -154,7 +154,7 @@ func (w *Watch) PutUser(ctx context.Context, u User) (ok bool, err error) {
 	return w.exec(ctx, "keep an account", `UPDATE user SET role = ?, password = ?, logged = ? WHERE name = ?`, u.Role, u.Password, maybeMicros(u.Logged), u.Name)
 }
 
-// DropUser removes an account with its links; its sessions are dropped by name too. ok is false if there is none.
+// DropUser removes an account with its links and its sessions, but none of somebody of that name who logs in elsewhere. ok is false if there is none.
 func (w *Watch) DropUser(ctx context.Context, name string) (ok bool, err error) {
 	_, err = w.do(ctx, "remove an account", func() error {
 		r, err := w.f.conn.ExecContext(ctx, `DELETE FROM user WHERE name = ?`, name)
@@ -164,8 +164,8 @@ func (w *Watch) DropUser(ctx context.Context, name string) (ok bool, err error) 
 		if ok, err = changed(r); err != nil {
 			return err
 		}
-		for _, table := range []string{"start", "session"} {
-			if _, err := w.f.conn.ExecContext(ctx, `DELETE FROM `+table+` WHERE name = ?`, name); err != nil {
+		for _, statement := range []string{`DELETE FROM start WHERE name = ?`, `DELETE FROM session WHERE name = ? AND kind = 'password'`} {
+			if _, err := w.f.conn.ExecContext(ctx, statement, name); err != nil {
 				return err
 			}
 		}
@@ -201,9 +201,9 @@ func (w *Watch) DropSession(ctx context.Context, hash [32]byte) (ok bool, err er
 	return w.exec(ctx, "end a session", `DELETE FROM session WHERE hash = ?`, hash[:])
 }
 
-// DropSessions ends all sessions of a name, but for the one with the hash but.
-func (w *Watch) DropSessions(ctx context.Context, name string, but [32]byte) error {
-	_, err := w.exec(ctx, "end sessions", `DELETE FROM session WHERE name = ? AND hash <> ?`, name, but[:])
+// DropSessions ends all sessions of a name that logged in by a kind, but for the one with the hash but.
+func (w *Watch) DropSessions(ctx context.Context, kind, name string, but [32]byte) error {
+	_, err := w.exec(ctx, "end sessions", `DELETE FROM session WHERE kind = ? AND name = ? AND hash <> ?`, kind, name, but[:])
 	return err
 }
 

@@ -33,7 +33,7 @@ func TestUsers(t *testing.T) {
 	if all, err := w.Users(ctx); err != nil || !reflect.DeepEqual(all, []User{marie, paul}) {
 		t.Errorf("users: %+v, %v", all, err)
 	}
-	if err := w.PutSession(ctx, Session{Hash: [32]byte{1}, Name: "paul", Made: t0, Seen: t0, Until: t0.Add(time.Hour)}); err != nil {
+	if err := w.PutSession(ctx, Session{Hash: [32]byte{1}, Name: "paul", Kind: "password", Made: t0, Seen: t0, Until: t0.Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []bool{true, false} {
@@ -65,7 +65,7 @@ func TestSessions(t *testing.T) {
 	if all, err := w.Sessions(ctx, t0.Add(time.Minute)); err != nil || len(all) != 2 {
 		t.Errorf("a session that has ended is still there: %+v, %v", all, err)
 	}
-	if err := w.DropSessions(ctx, "marie", a.Hash); err != nil {
+	if err := w.DropSessions(ctx, "password", "marie", a.Hash); err != nil {
 		t.Error(err)
 	}
 	if all, err := w.Sessions(ctx, t0); err != nil || !reflect.DeepEqual(all, []Session{a}) {

@@ -319,6 +319,7 @@ func (s *Server) paths() []route {
 		{"POST /users/reset", account.ManageUsers, s.changeUsers(s.ResetUser)},
 		{"POST /users/drop", account.ManageUsers, s.dropUser},
 		{"POST /users/role", account.ManageUsers, s.setRole},
+		{"POST /users/end", account.ManageUsers, s.endAnySession},
 		{"POST /users/links", account.ManageUsers, s.revokeLinks},
 		{"GET /actions", account.SeeActions, s.actionsPage},
 	}

@@ -90,16 +90,19 @@ func (p *people) all() []store.User {
 	return slices.SortedFunc(maps.Values(p.users), func(a, b store.User) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// sessionsOf are somebody's sessions that are good at now, the last used first; "" is everybody's.
-func (p *people) sessionsOf(name string, now time.Time) (all []store.Session) {
+// sessionsOf are somebody's sessions that are good at now, the last used first; the kind "" is everybody's. A name is somebody
+// only with the way they logged in: a provider's "marie" is not the account of that name.
+func (p *people) sessionsOf(kind, name string, now time.Time) (all []store.Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sessions {
-		if (name == "" || s.Name == name) && isGood(&s, now) {
+		if (kind == "" || s.Kind == kind && s.Name == name) && isGood(&s, now) {
 			all = append(all, s)
 		}
 	}
-	slices.SortFunc(all, func(a, b store.Session) int { return cmp.Or(strings.Compare(a.Name, b.Name), b.Seen.Compare(a.Seen)) })
+	slices.SortFunc(all, func(a, b store.Session) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Kind, b.Kind), b.Seen.Compare(a.Seen))
+	})
 	return all
 }
 
@@ -203,12 +206,14 @@ func (p *people) leave(ctx context.Context, hash [32]byte) (ok bool, err error) 
 	return p.store.DropSession(ctx, hash)
 }
 
-// leaveAll ends all sessions of a name, but one.
+// leaveAll ends all sessions of an account, but one.
 func (p *people) leaveAll(ctx context.Context, name string, but [32]byte) error {
 	p.mu.Lock()
-	maps.DeleteFunc(p.sessions, func(hash [32]byte, s store.Session) bool { return s.Name == name && hash != but })
+	maps.DeleteFunc(p.sessions, func(hash [32]byte, s store.Session) bool {
+		return s.Kind == byPassword && s.Name == name && hash != but
+	})
 	p.mu.Unlock()
-	return p.store.DropSessions(ctx, name, but)
+	return p.store.DropSessions(ctx, byPassword, name, but)
 }
 
 // add makes an account; ok is false if there is one of that name, or too many.
@@ -250,7 +255,7 @@ func (p *people) drop(ctx context.Context, name string) (ok bool, err error) {
 	defer p.writing.Unlock()
 	p.mu.Lock()
 	delete(p.users, name)
-	maps.DeleteFunc(p.sessions, func(_ [32]byte, s store.Session) bool { return s.Name == name })
+	maps.DeleteFunc(p.sessions, func(_ [32]byte, s store.Session) bool { return s.Kind == byPassword && s.Name == name })
 	p.mu.Unlock()
 	return p.store.DropUser(ctx, name)
 }
@@ -364,9 +369,12 @@ func (s *Server) note(r *http.Request, v *visitor, what, about, note string) {
 }
 
 // By names the visitor where it is kept who did something.
-func (v *visitor) By() string {
-	if v.Kind == byPassword {
-		return v.Name
+func (v *visitor) By() string { return named(v.Kind, v.Name) }
+
+// named is a name with how they logged in, unless it is an account of ours.
+func named(kind, name string) string {
+	if kind == byPassword {
+		return name
 	}
-	return v.Name + " (" + v.Kind + ")"
+	return name + " (" + kind + ")"
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -93,7 +94,7 @@ func (s *Server) Users(context.Context) (api.Users, error) {
 	now := time.Now()
 	for _, u := range s.people.all() {
 		out.Users = append(out.Users, api.User{
-			Name: u.Name, Role: u.Role, Made: u.Made.UTC(), Logged: api.Time(u.Logged), Waits: u.Password == "", Sessions: len(s.people.sessionsOf(u.Name, now)),
+			Name: u.Name, Role: u.Role, Made: u.Made.UTC(), Logged: api.Time(u.Logged), Waits: u.Password == "", Sessions: len(s.people.sessionsOf(byPassword, u.Name, now)),
 		})
 	}
 	return out, nil
@@ -111,12 +112,16 @@ func (s *Server) noteBy(ctx context.Context, by, what, about, note string) {
 
 // usersPage is what the page of accounts shows.
 type usersPage struct {
-	Users []userRow
-	Roles []string
-	Link  string // a new one
-	For   string
-	Wrong string
+	Users    []userRow
+	Sessions []sessionRow // everybody's, the last used first
+	Roles    []string
+	Link     string // a new one
+	For      string
+	Wrong    string
 }
+
+// shownSessions bounds the list of everybody's sessions.
+const shownSessions = 200
 
 type userRow struct {
 	store.User
@@ -126,7 +131,12 @@ type userRow struct {
 func (s *Server) showUsers(w http.ResponseWriter, r *http.Request, v *visitor, code int, page usersPage) {
 	now := time.Now()
 	for _, u := range s.people.all() {
-		page.Users = append(page.Users, userRow{u, len(s.people.sessionsOf(u.Name, now))})
+		page.Users = append(page.Users, userRow{u, len(s.people.sessionsOf(byPassword, u.Name, now))})
+	}
+	all := s.people.sessionsOf("", "", now)
+	slices.SortFunc(all, func(a, b store.Session) int { return b.Seen.Compare(a.Seen) })
+	for _, one := range all[:min(len(all), shownSessions)] {
+		page.Sessions = append(page.Sessions, sessionRow{one, sessionID(one.Hash), v.session == one.Hash})
 	}
 	page.Roles = roles
 	s.show(w, r, v, code, "users", "page.users.title", page)
@@ -224,6 +234,9 @@ type sessionRow struct {
 	Own bool
 }
 
+// Who names whose session it is.
+func (r sessionRow) Who() string { return named(r.Kind, r.Name) }
+
 func (s *Server) accountPage(w http.ResponseWriter, r *http.Request, v *visitor) {
 	s.showAccount(w, r, v, http.StatusOK, "")
 }
@@ -237,13 +250,8 @@ func (s *Server) showAccount(w http.ResponseWriter, r *http.Request, v *visitor,
 }
 
 // ownSessions are somebody's sessions of the kind that they have now: a name of a provider's is not an account's here.
-func (s *Server) ownSessions(v *visitor) (own []store.Session) {
-	for _, one := range s.people.sessionsOf(v.Name, time.Now()) {
-		if one.Kind == v.Kind {
-			own = append(own, one)
-		}
-	}
-	return own
+func (s *Server) ownSessions(v *visitor) []store.Session {
+	return s.people.sessionsOf(v.Kind, v.Name, time.Now())
 }
 
 // sessionID names a session in a form: part of its hash, which opens nothing.
@@ -262,6 +270,22 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request, v *visitor) 
 	}
 	s.note(r, v, "session-end", v.Name, "")
 	s.done(w, r, "/account", "ended")
+}
+
+// endAnySession ends somebody's session. Whoever comes from a provider can be put out in no other way before it ends by itself.
+func (s *Server) endAnySession(w http.ResponseWriter, r *http.Request, v *visitor) {
+	id := r.PostFormValue("session")
+	for _, one := range s.people.sessionsOf("", "", time.Now()) {
+		if id != sessionID(one.Hash) {
+			continue
+		}
+		if _, err := s.people.leave(r.Context(), one.Hash); err != nil {
+			s.broken(w, r, err)
+			return
+		}
+		s.note(r, v, "session-end", named(one.Kind, one.Name), "")
+	}
+	s.done(w, r, "/users", "ended")
 }
 
 func (s *Server) changePassword(w http.ResponseWriter, r *http.Request, v *visitor) {

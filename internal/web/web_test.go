@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -584,12 +585,12 @@ func TestTerminal(t *testing.T) {
 	if a := b.get("/account"); strings.Contains(a.text, `name="old"`) {
 		t.Error("a password is offered to nobody's account")
 	}
-	for _, one := range s.pages.people.sessionsOf("terminal", time.Now()) {
+	for _, one := range s.pages.people.sessionsOf(byTerminal, "terminal", time.Now()) {
 		if left := time.Until(one.Until); left > terminalFor || left < terminalFor-time.Minute {
 			t.Errorf("it lasts for %v", left)
 		}
 	}
-	if len(s.pages.people.sessionsOf("terminal", time.Now().Add(terminalFor+time.Second))) != 0 {
+	if len(s.pages.people.sessionsOf(byTerminal, "terminal", time.Now().Add(terminalFor+time.Second))) != 0 {
 		t.Error("it lasts for ever")
 	}
 }
@@ -612,18 +613,69 @@ func TestSessionsEnd(t *testing.T) {
 	}
 	// Another's session cannot be ended so.
 	paul := s.as("paul")
-	id := sessionID(s.pages.people.sessionsOf("paul", time.Now())[0].Hash)
+	id := sessionID(s.pages.people.sessionsOf(byPassword, "paul", time.Now())[0].Hash)
 	one.post("/account/end", "session", id)
 	if a := paul.get("/"); a.StatusCode != http.StatusOK {
 		t.Errorf("paul's session was ended by marie: %s", a.Status)
 	}
 	// They last over a restart, and end when nobody uses them.
 	again, err := loadPeople(t.Context(), s.store, time.Now())
-	if err != nil || len(again.sessionsOf("", time.Now())) != 2 {
-		t.Errorf("after a restart: %v, %v", again.sessionsOf("", time.Now()), err)
+	if err != nil || len(again.sessionsOf("", "", time.Now())) != 2 {
+		t.Errorf("after a restart: %v, %v", again.sessionsOf("", "", time.Now()), err)
 	}
-	if n := len(again.sessionsOf("", time.Now().Add(idleFor+time.Hour))); n != 0 {
+	if n := len(again.sessionsOf("", "", time.Now().Add(idleFor+time.Hour))); n != 0 {
 		t.Errorf("%d sessions are good that nobody has used for a week", n)
+	}
+}
+
+// TestNamesOfOtherKinds: whoever a provider calls marie is not the account of that name, and an administrator can put them out.
+func TestNamesOfOtherKinds(t *testing.T) {
+	s := newSite(t)
+	ctx, now, p := t.Context(), time.Now(), s.pages.people
+	enter := func() (secret string) {
+		t.Helper()
+		secret, err := p.enter(ctx, store.Session{Name: "marie", Role: "admin", Kind: byOIDC, Made: now, Seen: now, Until: now.Add(time.Hour), Agent: evil}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return secret
+	}
+	secret := enter()
+	own := s.as("marie")
+	if err := p.leaveAll(ctx, "marie", [32]byte{}); err != nil {
+		t.Fatal(err)
+	}
+	if p.find(ctx, secret, now) == nil || own.get("/account").StatusCode != http.StatusSeeOther {
+		t.Error("the end of an account's sessions ends somebody else's, or not its own")
+	}
+	admin := s.as("marie")
+	if users, err := s.pages.Users(ctx); err != nil || users.Users[slices.IndexFunc(users.Users, func(u api.User) bool { return u.Name == "marie" })].Sessions != 1 {
+		t.Errorf("sessions are counted with somebody else's: %+v, %v", users, err)
+	}
+	a := admin.get("/users")
+	checkPage(t, "users", a)
+	id := sessionID(account.HashOf(secret))
+	if !strings.Contains(a.text, "marie (oidc)") || !strings.Contains(a.text, id) {
+		t.Errorf("the sessions are not listed: %s", a.text)
+	}
+	if a := s.as("paul").post("/users/end", "session", id); a.StatusCode != http.StatusForbidden || p.find(ctx, secret, now) == nil {
+		t.Errorf("support ends a session: %s", a.Status)
+	}
+	for range 2 { // once more, it is over already
+		if a := admin.post("/users/end", "session", id); a.StatusCode != http.StatusSeeOther || p.find(ctx, secret, now) != nil {
+			t.Errorf("an end: %s", a.Status)
+		}
+	}
+	if ended := actionsAbout(t, s, "session-end"); len(ended) != 1 || ended[0].About != "marie (oidc)" || ended[0].Who != "marie" {
+		t.Errorf("noted: %+v", ended)
+	}
+	secret = enter()
+	if _, err := p.drop(ctx, "marie"); err != nil {
+		t.Fatal(err)
+	}
+	again, err := loadPeople(ctx, s.store, now)
+	if err != nil || p.find(ctx, secret, now) == nil || again.find(ctx, secret, now) == nil || len(again.sessionsOf(byPassword, "marie", now)) != 0 {
+		t.Errorf("the account is gone; of the sessions stay %+v, %v", again.sessionsOf("", "", now), err)
 	}
 }
 
