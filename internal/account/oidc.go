@@ -28,7 +28,7 @@ type OIDCOptions struct {
 // OIDC asks an OpenID provider who somebody is: code flow with PKCE, state and nonce
 // (https://openid.net/specs/openid-connect-core-1_0.html#CodeFlowAuth, RFC 7636). It may be used by several goroutines.
 type OIDC struct {
-	o  OIDCOptions
+	o OIDCOptions
 
 	mu     sync.Mutex
 	p      *oidc.Provider // once it was found
