@@ -65,13 +65,10 @@ type ours struct {
 	title  string
 	book   *reputation.Book
 	alarms []reputation.Alarm
-	now    int64
-	on     map[reputation.Key]bool
-	fresh  int64
 }
 
 func newOurs(title string, w *world) *ours {
-	o := &ours{title: title, on: map[reputation.Key]bool{}}
+	o := &ours{title: title}
 	o.book = reputation.New(reputation.Options{Orgs: w.orgs, Reporters: w.reporters, Shared: func(k reputation.Key) bool { return w.shared[k] }})
 	for _, k := range w.canaries {
 		o.book.Canary(k)

@@ -20,7 +20,8 @@ func (c *commander) send(ctx context.Context, l *letter, say func(string)) (said
 	if c.n.o.Command == nil {
 		return "", errors.New("no command can be run here")
 	}
-	text, values := l.text, map[string]string{}
+	var text string
+	values := map[string]string{}
 	if l.kind == kindTest || l.change == nil {
 		text = l.title + "\n\n" + l.text
 	} else {
