@@ -419,8 +419,13 @@ func (s *site) withoutJavaScript(t *testing.T) {
 func (s *site) weight(t *testing.T) {
 	const most = 40 << 10
 	s.within(4*answer, "fifty servers", func() (bool, error) {
+		var all api.Servers
+		out, _, _ := s.command(0, "servers", "--json")
+		if json.Unmarshal([]byte(out), &all) != nil {
+			return false, nil // it reads its configuration
+		}
 		well := 0
-		for _, one := range ask[api.Servers](s.scene, "servers").Servers {
+		for _, one := range all.Servers {
 			if one.State == "ok" {
 				well++
 			}
